@@ -1,0 +1,15 @@
+/* glob: table patterns of configuration and queries: "schema.table" with `*` (any run) and `?` (one
+ * character) in either part; a pattern without a dot is "public.PATTERN". Case-sensitive. Pure. */
+#ifndef ONESLOT_PROTO_GLOB_H
+#define ONESLOT_PROTO_GLOB_H
+
+#include <stdbool.h>
+
+#include "proto/base/err.h"
+#include "proto/base/str.h"
+
+bool glob_has_wildcard(struct str pattern);
+bool glob_match_table(struct str pattern, struct str schema, struct str table);
+int glob_check(struct str pattern, struct err *e) MUST_CHECK; /* ERR_PARSE: empty, two dots, ... */
+
+#endif
