@@ -1,0 +1,59 @@
+/* client: the broker as its other processes see it: one call per function of proto/api.h over
+ * one kept-alive connection. A client is used by one thread at a time. It knows HTTP statuses
+ * so that callers see only errors: CONNECT (the broker is not there; nothing was done), FENCED
+ * (409: open a new session), NOSPACE and BUSY (503: nothing was done, the same call may be
+ * repeated after `retry_after_ms`), CLOSED and TIMEOUT (the outcome is unknown), GONE (410),
+ * BEYOND (416), AUTH (401/403), PARSE (400: a bug or another version), STOPPING. The sentence
+ * is the broker's own `detail` where it sent one. */
+#ifndef ONESLOT_CLIENT_CLIENT_H
+#define ONESLOT_CLIENT_CLIENT_H
+
+#include "proto/api.h"
+#include "proto/base/json.h"
+
+struct client_conf {
+    const char *unix_path; /* the socket, or NULL: */
+    const char *url;       /* "http://127.0.0.1:7432" */
+    const char *token;     /* or NULL */
+    bool (*should_stop)(void);
+};
+
+struct client;
+struct client *client_new(const struct client_conf *c);
+void client_free(struct client *c);
+/* From the last answer's Retry-After; 1000 where there was none. */
+int64_t client_retry_after_ms(const struct client *c);
+
+/* Strings in *ret are valid until the next call on c. */
+int client_source_get(struct client *c, struct api_source *ret, struct err *e) MUST_CHECK;
+int client_source_put(
+    struct client *c, const struct api_source_update *u, struct err *e) MUST_CHECK;
+int client_source_status(
+    struct client *c, const struct api_source_status *s, struct err *e) MUST_CHECK;
+int client_session_open(struct client *c, struct api_session *ret, struct err *e) MUST_CHECK;
+/* body: API_APPEND_HEAD bytes to be filled by this call, then frames. One at a time; waits for
+ * the commit. */
+int client_append(struct client *c, const struct api_append *head, struct buf *body,
+    struct api_appended *ret, struct err *e) MUST_CHECK;
+
+int client_sink_open(struct client *c, const char *name, const struct api_sink_open *o,
+    struct api_sink_session *ret, struct err *e) MUST_CHECK;
+/* Waits up to wait_ms for something to come. *ret_batch (proto/batch.h) is valid until the next
+ * call. */
+int client_fetch(struct client *c, uint64_t from, size_t max_bytes, int64_t wait_ms,
+    struct str tables, struct str *ret_batch, struct err *e) MUST_CHECK;
+int client_sink_commit(struct client *c, const char *name, const struct api_sink_commit *o,
+    struct api_sink_session *ret, struct err *e) MUST_CHECK;
+int client_sink_status(struct client *c, const char *name, const struct api_sink_status *s,
+    struct err *e) MUST_CHECK;
+
+/* GET path (already escaped) and parse the JSON answer; *ret_root is owned by the caller. */
+int client_get_json(
+    struct client *c, const char *path, struct json **ret_root, struct err *e) MUST_CHECK;
+/* GET path and hand the body on piece by piece as it comes, without a time limit (tail,
+ * verify). */
+typedef int client_data_f(void *arg, struct str piece, struct err *e);
+int client_stream(struct client *c, const char *path, const char *accept, client_data_f *fn,
+    void *arg, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,480 @@
+#include "broker/state.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "broker/store.h"
+#include "broker/uuid.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/fs.h"
+#include "proto/base/mp.h"
+#include "proto/base/xmalloc.h"
+
+/* Two tables: "m" holds "log" (uuid) and "ledger"; "k" the sinks by name. Values are msgpack
+ * maps, written whole. */
+enum { TABLE_META, TABLE_SINKS };
+enum {
+    MAP_BYTES = 64 * 1024 * 1024,
+    /* Owned by the file from the start: offsets move on also when the disk is full. */
+    DISK_BYTES = 1024 * 1024,
+    VALUE_MAX = 16 * 1024,
+    STATE_VERSION = 1
+};
+#define KEY_LOG    STR("log")
+#define KEY_LEDGER STR("ledger")
+
+struct state {
+    pthread_mutex_t lock;
+    struct store *store;
+    struct ledger ledger;
+    struct sink_row *sink; /* sorted by name */
+    size_t nsinks;
+};
+
+/* ---- encoding ---- */
+
+static void
+put_ledger(struct buf *b, const struct ledger *l)
+{
+    mp_put_array(b, 11);
+    mp_put_u64(b, STATE_VERSION);
+    mp_put_u64(b, l->generation);
+    mp_put_u64(b, l->next_schema);
+    mp_put_u64(b, l->idle_lsn);
+    mp_put_bool(b, l->has_identity);
+    mp_put_u64(b, l->system_id);
+    mp_put_u64(b, l->timeline);
+    mp_put_cstr(b, l->database);
+    mp_put_cstr(b, l->slot);
+    mp_put_u64(b, l->slot_state);
+    mp_put_u64(b, l->start_lsn);
+}
+
+static void
+get_text(struct mp *m, char *to, size_t size)
+{
+    struct str s = mp_str(m);
+    if (s.n >= size) {
+        m->failed = true;
+        return;
+    }
+    memcpy(to, s.p, s.n);
+    to[s.n] = '\0';
+}
+
+static int
+damaged(const char *what, struct err *e)
+{
+    return err_set(e, ERR_CORRUPT,
+        "the broker's state folder: %s is damaged; restore it from a backup", what);
+}
+
+/* The version stands first, so that a later layout is recognised before it is misread. */
+static int
+open_value(struct mp *m, struct str v, uint32_t fields, const char *what, struct err *e)
+{
+    mp_init(m, v);
+    uint32_t n = mp_array(m);
+    uint64_t version = mp_u64(m);
+    if (!m->failed && version > STATE_VERSION) {
+        return err_set(e, ERR_NEWER,
+            "the broker's state folder was written by a newer version of oneslot; run that "
+            "version");
+    }
+    return m->failed || n != fields ? damaged(what, e) : 0;
+}
+
+static int
+get_ledger(struct str v, struct ledger *ret, struct err *e)
+{
+    struct mp m;
+    int rc = open_value(&m, v, 11, "the ledger", e);
+    if (rc != 0) {
+        return rc;
+    }
+    struct ledger l = {0};
+    l.generation = mp_u64(&m);
+    l.next_schema = (uint32_t)mp_u64(&m);
+    l.idle_lsn = mp_u64(&m);
+    l.has_identity = mp_bool(&m);
+    l.system_id = mp_u64(&m);
+    l.timeline = (uint32_t)mp_u64(&m);
+    get_text(&m, l.database, sizeof l.database);
+    get_text(&m, l.slot, sizeof l.slot);
+    l.slot_state = (uint8_t)mp_u64(&m);
+    l.start_lsn = mp_u64(&m);
+    if (!mp_done(&m)) {
+        return damaged("the ledger", e);
+    }
+    *ret = l;
+    return 0;
+}
+
+static void
+put_sink(struct buf *b, const struct sink_row *s)
+{
+    mp_put_array(b, 5);
+    mp_put_u64(b, STATE_VERSION);
+    mp_put_cstr(b, s->kind);
+    mp_put_u64(b, s->next);
+    mp_put_u64(b, s->generation);
+    mp_put_cstr(b, s->tables);
+}
+
+static int
+get_sink(struct str name, struct str v, struct sink_row *ret, struct err *e)
+{
+    struct mp m;
+    int rc = open_value(&m, v, 5, "a sink's offset", e);
+    if (rc != 0) {
+        return rc;
+    }
+    struct sink_row s = {0};
+    if (name.n >= sizeof s.name) {
+        return damaged("a sink's name", e);
+    }
+    memcpy(s.name, name.p, name.n);
+    get_text(&m, s.kind, sizeof s.kind);
+    s.next = mp_u64(&m);
+    s.generation = mp_u64(&m);
+    get_text(&m, s.tables, sizeof s.tables);
+    if (!mp_done(&m)) {
+        return damaged("a sink's offset", e);
+    }
+    *ret = s;
+    return 0;
+}
+
+/* ---- sinks in memory ---- */
+
+/* Where name is, or belongs. */
+static size_t
+sink_index(const struct state *st, const char *name, bool *ret_found)
+{
+    size_t i = 0;
+    int order = 1;
+    while (i < st->nsinks && (order = strcmp(st->sink[i].name, name)) < 0) {
+        i++;
+    }
+    *ret_found = i < st->nsinks && order == 0;
+    return i;
+}
+
+static void
+keep_sink(struct state *st, const struct sink_row *row)
+{
+    bool found;
+    size_t i = sink_index(st, row->name, &found);
+    if (!found) {
+        st->sink = xreallocarray(st->sink, st->nsinks + 1, sizeof *st->sink);
+        memmove(st->sink + i + 1, st->sink + i, (st->nsinks - i) * sizeof *st->sink);
+        st->nsinks++;
+    }
+    st->sink[i] = *row;
+}
+
+/* ---- opening ---- */
+
+static int
+load_sinks(struct state *st, struct store_txn *txn, struct err *e)
+{
+    auto_store_cursor struct store_cursor *c = NULL;
+    int rc = store_cursor_open(txn, TABLE_SINKS, &c, e);
+    if (rc != 0) {
+        return rc;
+    }
+    struct str k;
+    struct str v;
+    rc = store_cursor_seek(c, STORE_FIRST, (struct str){0}, &k, &v, e);
+    while (rc == 1) {
+        struct sink_row row;
+        rc = get_sink(k, v, &row, e);
+        if (rc != 0) {
+            return rc;
+        }
+        keep_sink(st, &row);
+        rc = store_cursor_next(c, &k, &v, e);
+    }
+    return rc;
+}
+
+static int
+load(struct state *st, const uint8_t uuid[API_UUID], bool *ret_is_new, struct err *e)
+{
+    auto_store_txn struct store_txn *txn = NULL;
+    int rc = store_begin(st->store, false, &txn, e);
+    if (rc != 0) {
+        return rc;
+    }
+    struct str v;
+    rc = store_get(txn, TABLE_META, KEY_LOG, &v, e);
+    *ret_is_new = rc == ERR_NOTFOUND;
+    if (rc != 0) {
+        return *ret_is_new ? 0 : rc;
+    }
+    if (v.n != API_UUID || memcmp(v.p, uuid, API_UUID) != 0) {
+        return err_set(e, ERR_FOREIGN,
+            "the state folder and the log folder of this data_dir belong to different logs; "
+            "put back the "
+            "folders that belong together");
+    }
+    rc = store_get(txn, TABLE_META, KEY_LEDGER, &v, e);
+    if (rc == 0) {
+        rc = get_ledger(v, &st->ledger, e);
+    }
+    return rc == 0 ? load_sinks(st, txn, e) : rc;
+}
+
+static int
+write_ledger(struct store_txn *txn, const struct ledger *l, struct err *e)
+{
+    auto_buf struct buf b;
+    buf_init(&b, VALUE_MAX);
+    put_ledger(&b, l);
+    return store_put(txn, TABLE_META, KEY_LEDGER, buf_str(&b), e);
+}
+
+static int
+make_new(struct state *st, const uint8_t uuid[API_UUID], const char *data_dir, const char *dir,
+    struct err *e)
+{
+    st->ledger = (struct ledger){.next_schema = 1};
+    int rc = store_reserve_disk(st->store, DISK_BYTES, e);
+    auto_store_txn struct store_txn *txn = NULL;
+    if (rc == 0) {
+        rc = store_begin(st->store, true, &txn, e);
+    }
+    if (rc == 0) {
+        rc = store_put(txn, TABLE_META, KEY_LOG, (struct str){(const char *)uuid, API_UUID}, e);
+    }
+    if (rc == 0) {
+        rc = write_ledger(txn, &st->ledger, e);
+    }
+    if (rc == 0) {
+        rc = store_commit(take_ptr(&txn), e);
+    }
+    if (rc == 0) {
+        rc = store_sync(st->store, e);
+    }
+    if (rc == 0) {
+        rc = fs_sync_dir(dir, e);
+    }
+    return rc == 0 ? fs_sync_dir(data_dir, e) : rc;
+}
+
+int
+state_exists(const char *data_dir, bool *ret, struct err *e)
+{
+    auto_free char *dir = fs_join(data_dir, "state");
+    auto_free char *path = fs_join(dir, "data.mdb");
+    struct stat info;
+    if (stat(path, &info) != 0) {
+        if (errno != ENOENT) {
+            return err_set_sys(e, ERR_IO, errno, "cannot look at %s", path);
+        }
+        *ret = false;
+        return 0;
+    }
+    struct store *store;
+    struct store_conf c = {.path = dir, .map_bytes = MAP_BYTES, .tables = {"m", "k"}};
+    int rc = store_open(&c, &store, e);
+    if (rc != 0) {
+        return rc;
+    }
+    auto_store_txn struct store_txn *txn = NULL;
+    struct str v;
+    rc = store_begin(store, false, &txn, e);
+    if (rc == 0) {
+        rc = store_get(txn, TABLE_META, KEY_LOG, &v, e);
+    }
+    if (rc == 0 || rc == ERR_NOTFOUND) {
+        *ret = rc == 0;
+        rc = 0;
+    }
+    store_abort(take_ptr(&txn));
+    store_close(store);
+    return rc;
+}
+
+static int
+open_all(struct state *st, const char *data_dir, const uint8_t uuid[API_UUID],
+    bool log_is_empty, struct err *e)
+{
+    auto_free char *dir = fs_join(data_dir, "state");
+    int rc = fs_mkdir(dir, 0700, e);
+    if (rc != 0) {
+        return rc;
+    }
+    struct store_conf c = {.path = dir, .map_bytes = MAP_BYTES, .tables = {"m", "k"}};
+    rc = store_open(&c, &st->store, e);
+    bool is_new = false;
+    if (rc == 0) {
+        rc = load(st, uuid, &is_new, e);
+    }
+    if (rc != 0 || !is_new) {
+        return rc;
+    }
+    if (!log_is_empty) {
+        return err_set(e, ERR_FOREIGN,
+            "the log in %s/log has records but its state (offsets of sinks, identity of the "
+            "source) is missing; put back "
+            "the folder %s",
+            data_dir, dir);
+    }
+    return make_new(st, uuid, data_dir, dir, e);
+}
+
+int
+state_open(const char *data_dir, const uint8_t uuid[API_UUID], bool log_is_empty,
+    struct state **ret, struct err *e)
+{
+    struct state *st = xcalloc(1, sizeof *st);
+    (void)pthread_mutex_init(&st->lock, NULL);
+    int rc = open_all(st, data_dir, uuid, log_is_empty, e);
+    if (rc != 0) {
+        state_close(st);
+        return rc;
+    }
+    *ret = st;
+    return 0;
+}
+
+void
+state_close(struct state *st)
+{
+    if (st == NULL) {
+        return;
+    }
+    store_close(st->store);
+    free(st->sink);
+    (void)pthread_mutex_destroy(&st->lock);
+    free(st);
+}
+
+/* ---- the source ---- */
+
+void
+state_ledger(struct state *st, struct ledger *ret)
+{
+    (void)pthread_mutex_lock(&st->lock);
+    *ret = st->ledger;
+    (void)pthread_mutex_unlock(&st->lock);
+}
+
+int
+state_set_ledger(struct state *st, const struct ledger *l, struct err *e)
+{
+    (void)pthread_mutex_lock(&st->lock);
+    auto_store_txn struct store_txn *txn = NULL;
+    int rc = store_begin(st->store, true, &txn, e);
+    if (rc == 0) {
+        rc = write_ledger(txn, l, e);
+    }
+    if (rc == 0) {
+        rc = store_commit(take_ptr(&txn), e);
+    }
+    if (rc == 0) {
+        st->ledger = *l;
+    }
+    (void)pthread_mutex_unlock(&st->lock);
+    return rc;
+}
+
+/* ---- sinks ---- */
+
+int
+state_sink(struct state *st, const char *name, struct sink_row *ret, struct err *e)
+{
+    (void)pthread_mutex_lock(&st->lock);
+    bool found;
+    size_t i = sink_index(st, name, &found);
+    if (found) {
+        *ret = st->sink[i];
+    }
+    (void)pthread_mutex_unlock(&st->lock);
+    return found ? 0 : err_set(e, ERR_NOTFOUND, "there is no sink '%s'", name);
+}
+
+/* row NULL: forget it. */
+static int
+write_sink(struct state *st, const char *name, const struct sink_row *row, struct err *e)
+{
+    auto_store_txn struct store_txn *txn = NULL;
+    int rc = store_begin(st->store, true, &txn, e);
+    if (rc == 0 && row == NULL) {
+        rc = store_del(txn, TABLE_SINKS, str_from(name), e);
+    } else if (rc == 0) {
+        auto_buf struct buf b;
+        buf_init(&b, VALUE_MAX);
+        put_sink(&b, row);
+        rc = store_put(txn, TABLE_SINKS, str_from(name), buf_str(&b), e);
+    }
+    return rc == 0 ? store_commit(take_ptr(&txn), e) : rc;
+}
+
+int
+state_set_sink(struct state *st, const struct sink_row *row, struct err *e)
+{
+    (void)pthread_mutex_lock(&st->lock);
+    bool found;
+    (void)sink_index(st, row->name, &found);
+    int rc = found || st->nsinks < STATE_SINKS_MAX
+                 ? write_sink(st, row->name, row, e)
+                 : err_set(e, ERR_TOOBIG,
+                       "there are %d sinks already; forget one that is no longer used",
+                       STATE_SINKS_MAX);
+    if (rc == 0) {
+        keep_sink(st, row);
+    }
+    (void)pthread_mutex_unlock(&st->lock);
+    return rc;
+}
+
+int
+state_forget_sink(struct state *st, const char *name, struct err *e)
+{
+    (void)pthread_mutex_lock(&st->lock);
+    bool found;
+    size_t i = sink_index(st, name, &found);
+    int rc = found ? write_sink(st, name, NULL, e)
+                   : err_set(e, ERR_NOTFOUND, "there is no sink '%s'", name);
+    if (rc == 0) {
+        st->nsinks--;
+        memmove(st->sink + i, st->sink + i + 1, (st->nsinks - i) * sizeof *st->sink);
+    }
+    (void)pthread_mutex_unlock(&st->lock);
+    return rc;
+}
+
+size_t
+state_sinks(struct state *st, struct sink_row *to, size_t max)
+{
+    (void)pthread_mutex_lock(&st->lock);
+    size_t n = st->nsinks;
+    if (n > 0 && max > 0) {
+        memcpy(to, st->sink, (n < max ? n : max) * sizeof *to);
+    }
+    (void)pthread_mutex_unlock(&st->lock);
+    return n;
+}
+
+bool
+state_needed_offset(struct state *st, uint64_t *ret_offset, char ret_name[STATE_NAME_MAX])
+{
+    (void)pthread_mutex_lock(&st->lock);
+    size_t lowest = 0;
+    for (size_t i = 1; i < st->nsinks; i++) {
+        lowest = st->sink[i].next < st->sink[lowest].next ? i : lowest;
+    }
+    bool any = st->nsinks > 0;
+    if (any) {
+        *ret_offset = st->sink[lowest].next;
+        memcpy(ret_name, st->sink[lowest].name, STATE_NAME_MAX);
+    }
+    (void)pthread_mutex_unlock(&st->lock);
+    return any;
+}

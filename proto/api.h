@@ -1,0 +1,198 @@
+/* api: the calls between our own processes: paths, limits, and the msgpack body of each,
+ * encoded and decoded in one place for both sides. Maps with text keys, unknown keys refused,
+ * so that two versions notice each other. What people and other programs use (interface.md,
+ * HTTP) is JSON and lives in the broker's routes. Pure.
+ *
+ * The broker listens on two Unix sockets in its data folder (both 0600):
+ *
+ *   append.sock    one thread, the log's only writer; the replicator is its only client
+ *     GET  /internal/source           -> api_source                what the log knows and can
+ * prove POST /internal/source           <- api_source_update         identity, slot progress
+ * (durable before the answer) POST /internal/source/status    <- api_source_status         for
+ * /lag; not durable POST /internal/session          <- nothing; -> api_session   fences the
+ * former session POST /internal/append           <- api_append head + frames; -> api_appended
+ *   oneslot.sock   everything else
+ *     POST /internal/sinks/NAME/session  <- api_sink_open -> api_sink_session   fences the
+ * former worker GET  /internal/fetch?from=&max=&wait_ms=&tables=   -> a batch (proto/batch.h)
+ *     POST /internal/sinks/NAME/commit   <- api_sink_commit -> api_sink_session
+ *     POST /internal/sinks/NAME/status   <- api_sink_status         for /lag; not durable
+ *
+ * Any other answer is application/problem+json; its status decides: 409 fenced or out of step
+ * (open a new session), 503 nothing was done, the same call may come again (disk or log full,
+ * with Retry-After), 400 our own bug, 410/416 a fetch outside the log. */
+#ifndef ONESLOT_PROTO_API_H
+#define ONESLOT_PROTO_API_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/buf.h"
+#include "proto/base/err.h"
+#include "proto/base/str.h"
+
+#define API_SOCKET        "oneslot.sock"
+#define API_APPEND_SOCKET "append.sock"
+#define API_MSGPACK       "application/msgpack"
+#define API_JSON          "application/json"
+#define API_PROBLEM       "application/problem+json"
+#define API_NDJSON        "application/x-ndjson"
+#define API_SSE           "text/event-stream"
+
+#define API_SOURCE        "/internal/source"
+#define API_SOURCE_STATUS "/internal/source/status"
+#define API_SESSION       "/internal/session"
+#define API_APPEND        "/internal/append"
+#define API_FETCH         "/internal/fetch"
+#define API_SINKS         "/internal/sinks/" /* NAME/session, NAME/commit, NAME/status */
+
+enum {
+    API_UUID = 16,
+    API_BATCH_BYTES = 1024 * 1024, /* what an append holds unless one record alone is larger */
+    API_FETCH_BYTES = 1024 * 1024, /* default and usual size of a fetched batch */
+    API_FETCH_MAX = 16 * 1024 * 1024,
+    API_WAIT_MAX_MS = 60 * 1000,
+    API_CONTROL_BODY = 64 * 1024, /* largest body of anything but an append */
+    API_TEXT_MAX = 512            /* names and error texts */
+};
+#define API_APPEND_BODY_MAX 0x80000000ull /* one record of FRAME_MAX_PAYLOAD and its head */
+
+enum api_slot_state {
+    API_SLOT_NONE = 0,
+    API_SLOT_INTENDED = 1, /* in the ledger before the slot is created (P3) */
+    API_SLOT_CREATED = 2   /* created or adopted; start_lsn is where the log begins */
+};
+
+/* What the log knows of its source, and how far it can prove to hold everything. Strings are
+ * views. */
+struct api_source {
+    uint8_t uuid[API_UUID];
+    uint64_t epoch;
+    bool is_empty;       /* no record was ever logged */
+    uint64_t proven_lsn; /* every transaction ending at or below it is in the log, or there was
+                            none */
+    bool has_identity;
+    uint64_t system_id;
+    uint32_t timeline;
+    struct str database, slot;
+    uint8_t slot_state; /* enum api_slot_state */
+    uint64_t start_lsn; /* with CREATED */
+};
+void api_put_source(struct buf *b, const struct api_source *s);
+int api_get_source(struct str bytes, struct api_source *ret, struct err *e) MUST_CHECK;
+
+/* Replaces identity and slot progress. The broker refuses (409) another system id or database
+ * once it has one, and a slot state that goes back. */
+struct api_source_update {
+    uint64_t system_id;
+    uint32_t timeline;
+    struct str database, slot;
+    uint8_t slot_state;
+    uint64_t start_lsn;
+};
+void api_put_source_update(struct buf *b, const struct api_source_update *s);
+int api_get_source_update(
+    struct str bytes, struct api_source_update *ret, struct err *e) MUST_CHECK;
+
+enum api_source_state {
+    API_SOURCE_CONNECTING = 0,
+    API_SOURCE_SNAPSHOT,
+    API_SOURCE_STREAMING,
+    API_SOURCE_RETRYING,
+    API_SOURCE_REFUSED
+};
+const char *api_source_state_name(uint8_t state);
+
+struct api_source_status {
+    uint8_t state; /* enum api_source_state */
+    struct str slot;
+    uint64_t server_lsn, received_lsn, acked_lsn; /* 0: unknown */
+    bool has_retained;
+    int64_t retained_wal_bytes;
+    struct str wal_status; /* empty: unknown */
+    bool has_safe;
+    int64_t safe_wal_bytes;
+    struct str last_error; /* empty: none */
+};
+void api_put_source_status(struct buf *b, const struct api_source_status *s);
+int api_get_source_status(
+    struct str bytes, struct api_source_status *ret, struct err *e) MUST_CHECK;
+
+struct api_session {
+    uint8_t uuid[API_UUID];
+    uint64_t generation;
+    uint64_t epoch;
+    uint64_t proven_lsn;  /* START_REPLICATION here */
+    uint32_t next_schema; /* the first schema id that this session may use */
+};
+void api_put_session(struct buf *b, const struct api_session *s);
+int api_get_session(struct str bytes, struct api_session *ret, struct err *e) MUST_CHECK;
+
+/* The head of an append body; the frames (proto/frame.h) follow it to the body's end. Fixed
+ * size: magic "osA1" | zero u32 | uuid 16 | generation u64 le | sequence u64 le Frames are one
+ * stream over all appends of a session: a transaction may go on in the next append, a frame may
+ * not. sequence starts at 1 and grows by 1 with every append that was answered 200. */
+enum { API_APPEND_HEAD = 40 };
+struct api_append {
+    uint8_t uuid[API_UUID];
+    uint64_t generation, sequence;
+};
+void api_put_append(char to[API_APPEND_HEAD], const struct api_append *a);
+int api_get_append(struct str bytes, struct api_append *ret, struct err *e) MUST_CHECK;
+
+struct api_appended {
+    uint64_t sequence;
+    uint64_t proven_lsn; /* what may be acknowledged now: durable in log and ledger */
+    uint64_t tail;       /* next offset to become visible */
+};
+void api_put_appended(struct buf *b, const struct api_appended *a);
+int api_get_appended(struct str bytes, struct api_appended *ret, struct err *e) MUST_CHECK;
+
+/* Opening a sink session: registers the sink when it is first seen, at `start` (a position). */
+struct api_sink_open {
+    struct str kind, start;
+    struct str
+        tables; /* comma-separated patterns, empty: all; for /lag's records_behind only */
+};
+void api_put_sink_open(struct buf *b, const struct api_sink_open *s);
+int api_get_sink_open(struct str bytes, struct api_sink_open *ret, struct err *e) MUST_CHECK;
+
+struct api_sink_session {
+    uint8_t uuid[API_UUID];
+    uint64_t generation;
+    uint64_t epoch;
+    uint64_t next; /* the first offset not yet settled */
+};
+void api_put_sink_session(struct buf *b, const struct api_sink_session *s);
+int api_get_sink_session(
+    struct str bytes, struct api_sink_session *ret, struct err *e) MUST_CHECK;
+
+/* Moves a sink's offset by compare-and-set (P4): 409 when the generation is not the current one
+ * or the stored offset is not `expect`; 416 when next lies beyond the tail. */
+struct api_sink_commit {
+    uint64_t generation, expect, next;
+};
+void api_put_sink_commit(struct buf *b, const struct api_sink_commit *s);
+int api_get_sink_commit(
+    struct str bytes, struct api_sink_commit *ret, struct err *e) MUST_CHECK;
+
+enum api_sink_state {
+    API_SINK_STARTING = 0,
+    API_SINK_RUNNING,
+    API_SINK_RETRYING,
+    API_SINK_PAUSED,
+    API_SINK_STOPPED
+};
+const char *api_sink_state_name(uint8_t state);
+
+struct api_sink_status {
+    uint64_t generation;
+    uint8_t state; /* enum api_sink_state */
+    uint64_t records, retries;
+    int64_t last_success_us; /* 0: never */
+    struct str last_error;   /* empty: none */
+};
+void api_put_sink_status(struct buf *b, const struct api_sink_status *s);
+int api_get_sink_status(
+    struct str bytes, struct api_sink_status *ret, struct err *e) MUST_CHECK;
+
+#endif
