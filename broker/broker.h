@@ -12,6 +12,7 @@
 
 #include "broker/journal.h"
 #include "broker/keeper.h"
+#include "broker/readers.h"
 #include "broker/state.h"
 #include "broker/watch.h"
 #include "broker/writer.h"
@@ -41,6 +42,7 @@ struct broker {
     struct writer *writer;
     struct keeper *keeper;
     struct watch *watch;         /* readers waiting for the tail */
+    struct readers readers;      /* of /changes */
     pthread_mutex_t retain_lock; /* registration, replay and retention decide under it (P6) */
     pthread_mutex_t report_lock; /* source and sink reports */
     struct source_report source;

@@ -9,7 +9,7 @@ parse_number(struct str s, uint64_t max, uint64_t *ret)
     uint64_t v = 0;
     for (size_t i = 0; i < s.n; i++) {
         uint64_t digit = (uint64_t)(s.p[i] - '0');
-        if (s.p[i] < '0' || s.p[i] > '9' || v > (max - digit) / 10) {
+        if (s.p[i] < '0' || s.p[i] > '9' || digit > max || v > (max - digit) / 10) {
             return false;
         }
         v = v * 10 + digit;

@@ -46,8 +46,7 @@ parse_tables(struct filter *f, struct str tables, struct err *e)
             return err_prefix(e, "tables");
         }
         if (f->npatterns == FILTER_PATTERNS_MAX) {
-            return err_set(
-                e, ERR_PARSE, "tables: more than %d patterns", FILTER_PATTERNS_MAX);
+            return err_set(e, ERR_PARSE, "tables: more than %d patterns", FILTER_PATTERNS_MAX);
         }
         f->pattern[f->npatterns++] = item;
     }

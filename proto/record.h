@@ -1,5 +1,5 @@
-/* record: a change as a reader sees it: a decoded frame with its schema and its place. All strings are views
- * into the frame's bytes. Pure. */
+/* record: a change as a reader sees it: a decoded frame with its schema and its place. All
+ * strings are views into the frame's bytes. Pure. */
 #ifndef ONESLOT_PROTO_RECORD_H
 #define ONESLOT_PROTO_RECORD_H
 
@@ -45,15 +45,18 @@ struct record_decoder {
 };
 void record_decoder_fini(struct record_decoder *d);
 
-/* Fills ret; views stay valid as long as the frame's bytes, values until the next call with the same d.
- * schema must be the frame's (NULL only for messages). ERR_CORRUPT when payload and schema do not fit. */
+/* Fills ret; views stay valid as long as the frame's bytes, values until the next call with the
+ * same d. schema must be the frame's (NULL only for messages). ERR_CORRUPT when payload and
+ * schema do not fit. */
 int record_decode(struct record_decoder *d, const struct frame *f, const struct schema *schema,
-    const struct record_txn *txn, uint64_t offset, struct record *ret, struct err *e) MUST_CHECK;
+    const struct record_txn *txn, uint64_t offset, struct record *ret,
+    struct err *e) MUST_CHECK;
 
 const char *record_op_name(uint8_t op); /* "insert", ... */
 bool record_op_parse(struct str name, uint8_t *ret_op);
 
-/* True when an update moved the row to another key (any key column's text differs between old and new). */
+/* True when an update moved the row to another key (any key column's text differs between old
+ * and new). */
 bool record_key_changed(const struct record *r);
 
 #endif

@@ -95,13 +95,27 @@ status_code(long status)
     }
 }
 
-/* A problem's `detail`, and `code` where it tells a full disk (NOSPACE) from other reasons for
- * a 503. */
+/* Errors that share a status; a problem's `code` tells them apart. */
+static int
+named_code(long status, struct str name, int deflt)
+{
+    static const struct {
+        long status;
+        int code;
+    } named[] = {{400, ERR_UNSUPPORTED}, {409, ERR_CONFLICT}, {409, ERR_FOREIGN},
+        {500, ERR_CORRUPT}, {503, ERR_NOSPACE}, {503, ERR_STOPPING}};
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        if (named[i].status == status && str_is(name, err_name(named[i].code))) {
+            return named[i].code;
+        }
+    }
+    return deflt;
+}
+
 static int
 problem(const struct client *c, const char *path, struct err *e)
 {
     long status = c->answer.status;
-    int code = status_code(status);
     struct str detail = {0}, name = {0};
     struct json *root = NULL;
     if (strncmp(c->answer.content_type, API_PROBLEM, strlen(API_PROBLEM)) == 0 &&
@@ -109,9 +123,7 @@ problem(const struct client *c, const char *path, struct err *e)
         (void)json_str(json_get(root, "detail"), &detail);
         (void)json_str(json_get(root, "code"), &name);
     }
-    if (status == 503 && (str_is(name, "NOSPACE") || str_is(name, "STOPPING"))) {
-        code = str_is(name, "NOSPACE") ? ERR_NOSPACE : ERR_STOPPING;
-    }
+    int code = named_code(status, name, status_code(status));
     if (detail.n > 0) {
         (void)err_set(e, code, "%.*s", (int)(detail.n < 400 ? detail.n : 400), detail.p);
     } else {

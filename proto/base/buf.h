@@ -13,7 +13,7 @@
 struct buf {
     char *p;
     size_t n;   /* bytes in use */
-    size_t cap; /* bytes allocated */
+    size_t cap; /* bytes allocated: at most max + 1, the one for buf_cstr's NUL */
     size_t max; /* hard limit of n */
     bool failed;
 };
@@ -31,7 +31,7 @@ buf_room(struct buf *b, size_t n)
     if (b->failed) {
         return NULL;
     }
-    return n <= b->cap - b->n ? b->p + b->n : buf_room_slow(b, n);
+    return n < b->cap - b->n ? b->p + b->n : buf_room_slow(b, n); /* < : never NULL + 0 */
 }
 
 static inline void

@@ -1,6 +1,7 @@
 /* conf: YAML (libyaml, which only conf.c includes) into structs, by tables. Unknown or repeated keys, wrong
  * types and values out of range are errors "FILE:LINE:COLUMN: what, and what would be right". Also renders
- * the effective configuration and the help of a table. Secrets are never printed.
+ * the effective configuration and the help of a table. Secrets are never printed, and no message repeats a
+ * value: it may have come from the environment.
  * ${NAME} anywhere in a scalar is replaced from the environment (a missing one is an error; $${ is a literal ${). */
 #ifndef ONESLOT_BASE_CONF_H
 #define ONESLOT_BASE_CONF_H
@@ -20,6 +21,7 @@ struct conf_node { /* owned by its conf_doc */
     const char *key;  /* in a mapping */
     const char *text; /* scalar, after ${}; NUL-terminated */
     bool is_plain;    /* unquoted: `null`, `true` and `~` mean what YAML says only then */
+    bool from_env;    /* a part of text came from the environment: never shown */
     size_t n;         /* children */
     struct conf_node **child;
     unsigned line, column; /* 1-based, of the value */
@@ -28,12 +30,14 @@ struct conf_node { /* owned by its conf_doc */
 };
 
 struct conf_doc;
-/* Reads a file of at most 1 MiB; one document; anchors, aliases, tags and nesting over 16 are refused. */
+/* Reads a file of at most 1 MiB and 4096 values; one document; anchors, aliases, tags and nesting over 16 are
+ * refused. ERR_NOTFOUND when there is no such file, else ERR_CONFIG. */
 int conf_load(const char *path, struct conf_doc **ret_doc, struct err *e) MUST_CHECK;
 int conf_load_text(const char *name, struct str text, struct conf_doc **ret_doc, struct err *e) MUST_CHECK;
 void conf_free(struct conf_doc *d);
 const struct conf_node *conf_root(const struct conf_doc *d); /* a mapping (an empty file: an empty one) */
 const struct conf_node *conf_child(const struct conf_node *map, const char *key); /* or NULL */
+bool conf_is_null(const struct conf_node *n); /* nothing, `~` or `null`, unquoted */
 
 enum conf_type {
     CONF_STRING,   /* char * (owned by the struct) */
@@ -70,12 +74,19 @@ struct conf_field {
 /* Defaults first, then what the mapping says. `into` must be zeroed. On failure free it all the same. */
 int conf_apply(const struct conf_node *map, const struct conf_field *fields, void *into, struct err *e) MUST_CHECK;
 void conf_release(const struct conf_field *fields, void *into); /* frees strings and lists */
-/* Effective values as YAML, secrets as "********". */
+/* Effective values as YAML, secrets as "********"; what has no value and CONF_NODE are left out. */
 void conf_print(struct buf *b, const struct conf_field *fields, const void *from, int indent);
+/* A key and what stands under it, where no table says which values are secrets: masked is what came from the
+ * environment, what a key calls a password, secret, token or key (but for *_file), and the user of a URL. */
+void conf_print_node(struct buf *b, const struct conf_node *n, int indent);
+void conf_print_key(struct buf *b, const char *key, int indent); /* `key:`, quoted where YAML wants it */
 /* name, type, default, help: one line each. */
 void conf_help(struct buf *b, const struct conf_field *fields, int indent);
 /* "FILE:LINE:COLUMN: " + message, code ERR_CONFIG. */
 int conf_error(const struct conf_node *at, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same at the key of the value. */
+int conf_key_error(const struct conf_node *at, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 bool conf_parse_size(struct str s, uint64_t *ret_bytes);

@@ -47,7 +47,7 @@ struct err {
 int err_set_at(struct err *e, int code, int sys, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 6, 7)));
 
-/* Puts "prefix: " before e's message (context on the way up); returns e->code. */
+/* Puts "prefix: " before e's message (context on the way up); returns e->code. e must be there. */
 int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 void err_clear(struct err *e);

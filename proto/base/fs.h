@@ -27,12 +27,14 @@ int fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *e) MUST_CHE
 enum fs_kind { FS_LOCAL, FS_WARN /* overlay, tmpfs */, FS_UNSAFE /* network, FUSE */ };
 /* What lies under path; ret_name is a static string ("nfs", "overlay", ...). */
 int fs_kind(const char *path, enum fs_kind *ret_kind, const char **ret_name, struct err *e) MUST_CHECK;
+/* The same for a statfs(2) f_type, pure. */
+enum fs_kind fs_kind_of_type(uint32_t f_type, const char **ret_name);
 
 /* Creates or opens path, takes an exclusive flock, writes `text` into it. ERR_LOCKED names the holder's
  * text. Waits up to wait_ms for the lock. The descriptor (kept open = held) is returned in *ret_fd. */
 int fs_lock(const char *path, struct str text, int64_t wait_ms, int *ret_fd, struct err *e) MUST_CHECK;
 
-/* Folder of the file at `base` joined with `rel` unless rel is absolute; owned by the caller. */
+/* dir/rel, or rel alone when it is absolute or dir is empty; owned by the caller. */
 char *fs_join(const char *dir, const char *rel);
 
 #endif

@@ -36,10 +36,10 @@ void jsonw_end_object(struct jsonw *w);
 void jsonw_array(struct jsonw *w, const char *key); /* [ */
 void jsonw_end_array(struct jsonw *w);
 void jsonw_cstr(struct jsonw *w, const char *key, const char *v); /* NULL writes null; made valid UTF-8 */
-void jsonw_str(struct jsonw *w, const char *key, struct str v);
+void jsonw_str(struct jsonw *w, const char *key, struct str v); /* made valid UTF-8 */
 void jsonw_u64(struct jsonw *w, const char *key, uint64_t v);
 void jsonw_i64(struct jsonw *w, const char *key, int64_t v);
-void jsonw_double(struct jsonw *w, const char *key, double v, int decimals);
+void jsonw_double(struct jsonw *w, const char *key, double v, int decimals); /* NaN, infinity: null */
 void jsonw_bool(struct jsonw *w, const char *key, bool v);
 void jsonw_null(struct jsonw *w, const char *key);
 
@@ -47,13 +47,17 @@ void jsonw_null(struct jsonw *w, const char *key);
 
 struct json; /* a node; valid until its root is freed */
 
-int json_parse(struct str text, struct json **ret_root, struct err *e) MUST_CHECK; /* root: owned */
+enum { JSON_TEXT_MAX = 16 << 20 };
+
+/* Root: owned. Repeated keys, \u0000, and integers beyond 64 bits are ERR_PARSE; text beyond JSON_TEXT_MAX
+ * is ERR_TOOBIG. */
+int json_parse(struct str text, struct json **ret_root, struct err *e) MUST_CHECK;
 void json_free(struct json *root);
 /* NULL when absent, or when j is NULL or of another kind: lookups chain. */
 const struct json *json_get(const struct json *j, const char *key);
 const struct json *json_at(const struct json *j, size_t i);
 size_t json_size(const struct json *j); /* elements or members; 0 for anything else */
-/* The i-th member of an object: its value, and its key in *ret_key. */
+/* The i-th member of an object: its value, and its key in *ret_key. Walks the members: small objects only. */
 const struct json *json_member(const struct json *j, size_t i, const char **ret_key);
 bool json_is_null(const struct json *j); /* true for absent too */
 bool json_is_object(const struct json *j);

@@ -1,0 +1,18 @@
+/* listen: listening sockets, made so that nobody can reach them before they are safe.
+ * Non-blocking, close-on-exec. */
+#ifndef ONESLOT_BASE_LISTEN_H
+#define ONESLOT_BASE_LISTEN_H
+
+#include <stdint.h>
+
+#include "proto/base/err.h"
+
+/* A Unix socket of mode 0600 at path, whatever the umask. A socket left over by a dead process
+ * is replaced; one that answers is ERR_LOCKED, anything else at path ERR_CONFIG. */
+int listen_unix(const char *path, int *ret_fd, struct err *e) MUST_CHECK;
+/* host: a numeric IPv4 or IPv6 address; port 0: any free one. *ret_port is the port bound. A
+ * taken port is ERR_LOCKED, an unusable address ERR_CONFIG. */
+int listen_tcp(
+    const char *host, uint16_t port, int *ret_fd, uint16_t *ret_port, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,456 @@
+/* stream: see stream.h. What costs is waking for every message (facts/ingest-and-replay.md):
+ * everything that has arrived is taken before the socket is looked at again, and a short sleep
+ * before blocking lets more arrive. */
+#include "replicator/stream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/sig.h"
+#include "proto/frame.h"
+#include "proto/lsn.h"
+#include "replicator/catalog.h"
+#include "replicator/changes.h"
+#include "replicator/sender.h"
+
+enum {
+    DRAIN_MESSAGES = 1024, /* then the timers are looked at */
+    NAP_NS = 100 * 1000,   /* 300 us would let the socket's buffer fill */
+    TIMER_SLACK_NS = 1000, /* the kernel's own 50 us would make that nap half as long again */
+    GATHER_US = 2000,      /* between hand-overs of batches that are not full */
+    STATUS_US = 10 * 1000000,  /* between two status messages: below wal_sender_timeout / 3 */
+    PROGRESS_US = 1000000,     /* flush progress is told within this, or */
+    PROGRESS_BYTES = 16 << 20, /* after this much WAL */
+    IDLE_US = 3 * 1000000,     /* idle positions go to the ledger at most so often, */
+    /* or so often while the server asks: beside a busy database it asks at every step, and each
+     * is a sync */
+    ASKED_IDLE_US = 200 * 1000
+};
+
+struct stream {
+    const struct stream_conf *conf;
+    struct pgconn *pg;     /* conf->replication */
+    struct pgconn *asking; /* NULL until a table under FULL comes */
+    struct sender *sender;
+    struct changes changes;
+    struct str held; /* a message that finds no room: both batches are full. Empty: none */
+    bool is_dry;     /* nothing more has arrived */
+    bool has_unsent; /* status in libpq's buffer */
+    bool was_waiting;
+    uint64_t tag;       /* of the batch in flight */
+    uint64_t told_lsn;  /* flush LSN last sent */
+    uint64_t asked_lsn; /* the server wants to hear of this one at once; 0: no */
+    bool status_is_due;
+    int64_t now_us, told_us, progress_us /* first untold progress, 0 none */, handed_us,
+        idle_us;
+};
+
+/* ---- primary keys of tables under FULL ---- */
+
+static int
+find_key(void *arg, struct relation *rel, struct err *e)
+{
+    struct stream *st = arg;
+    if (st->asking == NULL) {
+        int rc = pgconn_open(st->conf->plain, &st->asking, e);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    struct catalog_key key;
+    int rc = catalog_key(st->asking, rel->schema.relid, &key, e);
+    if (rc != 0) {
+        return rc;
+    }
+    struct str names[CATALOG_KEYS_MAX];
+    for (unsigned i = 0; i < key.n; i++) {
+        names[i] = str_from(key.column[i]);
+    }
+    if (!relcache_set_key(rel, names, key.n)) {
+        log_warn("key_unknown",
+            "schema=%s table=%s msg=\"its primary key is not among the columns sent; records "
+            "of "
+            "it have no key\"",
+            log_quote_str(rel->schema.ns), log_quote_str(rel->schema.name));
+    }
+    return 0;
+}
+
+/* ---- to PostgreSQL ---- */
+
+static int
+send_status(struct stream *st, struct err *e)
+{
+    const struct ack *a = &st->changes.ack;
+    char m[PGOUTPUT_STATUS_BYTES];
+    uint64_t flush = ack_flush_lsn(a);
+    pgoutput_put_status(m, ack_write_lsn(a), flush, flush, clock_wall_us(), false);
+    int rc = pgconn_send(st->pg, (struct str){m, sizeof m}, e);
+    if (rc < 0) {
+        return rc;
+    }
+    st->has_unsent = rc == 1;
+    st->told_lsn = flush;
+    st->told_us = st->now_us;
+    st->progress_us = 0;
+    st->status_is_due = false;
+    if (st->asked_lsn <= flush) {
+        st->asked_lsn = 0;
+    }
+    return 0;
+}
+
+static int
+status_if_due(struct stream *st, struct err *e)
+{
+    uint64_t flush = ack_flush_lsn(&st->changes.ack);
+    bool is_due = st->status_is_due || st->now_us - st->told_us >= STATUS_US;
+    if (flush > st->told_lsn) {
+        if (st->progress_us == 0) {
+            st->progress_us = st->now_us;
+        }
+        is_due = is_due || st->asked_lsn != 0 || flush - st->told_lsn > PROGRESS_BYTES ||
+                 st->now_us - st->progress_us >= PROGRESS_US;
+    }
+    return is_due ? send_status(st, e) : 0;
+}
+
+/* ---- to the broker ---- */
+
+static void
+submit(struct stream *st)
+{
+    st->tag = ack_handover(&st->changes.ack);
+    sender_submit(st->sender);
+    st->handed_us = st->now_us;
+}
+
+static int64_t
+next_idle_us(const struct stream *st)
+{
+    return st->idle_us + (st->asked_lsn != 0 ? ASKED_IDLE_US : IDLE_US);
+}
+
+/* P1: an idle position is in the ledger before it is sent. */
+static int
+submit_idle(struct stream *st, struct err *e)
+{
+    uint64_t lsn;
+    if (st->now_us < next_idle_us(st) || !ack_idle_wanted(&st->changes.ack, &lsn)) {
+        return 0;
+    }
+    struct buf *b = sender_batch(st->sender);
+    frame_put_idle(b, lsn);
+    if (!buf_ok(b)) {
+        return err_set(e, ERR_BUG, "an idle position found no room in an empty batch");
+    }
+    ack_idle_queued(&st->changes.ack, lsn);
+    st->idle_us = st->now_us;
+    submit(st);
+    return 0;
+}
+
+static int
+submit_if_due(struct stream *st, struct err *e)
+{
+    if (!sender_is_idle(st->sender)) {
+        return 0;
+    }
+    if (sender_batch_bytes(st->sender) == 0) {
+        return st->is_dry ? submit_idle(st, e) : 0;
+    }
+    bool is_quiet = st->is_dry && !changes_in_transaction(&st->changes) &&
+                    st->now_us - st->handed_us >= GATHER_US;
+    if (st->held.n > 0 || is_quiet || sender_batch_bytes(st->sender) >= API_BATCH_BYTES) {
+        submit(st);
+    }
+    return 0;
+}
+
+static void
+report_waiting(struct stream *st)
+{
+    struct err why = {0};
+    bool is_waiting = sender_is_waiting(st->sender, &why);
+    if (is_waiting) {
+        monitor_set_state(st->conf->monitor, API_SOURCE_STREAMING, why.msg);
+    } else if (st->was_waiting) {
+        monitor_set_state(st->conf->monitor, API_SOURCE_STREAMING, NULL);
+        log_info("append_resumed", "lsn=" LSN_FMT, LSN_ARG(ack_flush_lsn(&st->changes.ack)));
+    }
+    if (is_waiting && !st->was_waiting) {
+        log_err(
+            LOG_WARN, "append_waits", &why, "nothing is lost: the same append is tried again");
+    }
+    st->was_waiting = is_waiting;
+}
+
+static int
+take_durable(struct stream *st, struct err *e)
+{
+    struct api_appended appended;
+    int rc = sender_take(st->sender, &appended, e);
+    if (rc <= 0) {
+        return rc;
+    }
+    ack_durable(&st->changes.ack, st->tag);
+    /* Both sides count the same frames; acknowledging more than the log proves would lose
+     * changes. */
+    if (ack_flush_lsn(&st->changes.ack) > appended.proven_lsn) {
+        return err_set(e, ERR_PROTOCOL,
+            "the broker proves only " LSN_FMT " after a batch up to " LSN_FMT,
+            LSN_ARG(appended.proven_lsn), LSN_ARG(ack_flush_lsn(&st->changes.ack)));
+    }
+    return 0;
+}
+
+/* ---- from PostgreSQL ---- */
+
+/* False: no room for this message now; it is held back. A message larger than a batch gets one
+ * of its own. */
+static bool
+make_room(struct stream *st, size_t bytes)
+{
+    size_t used = sender_batch_bytes(st->sender);
+    if (used == 0 || used + bytes <= API_BATCH_BYTES) {
+        return true;
+    }
+    if (!sender_is_idle(st->sender)) {
+        return false;
+    }
+    submit(st);
+    return true;
+}
+
+static int
+on_message(struct stream *st, struct str message, struct err *e)
+{
+    struct pgoutput_copy m;
+    int rc = pgoutput_decode_copy(message, &m, e);
+    if (rc != 0) {
+        return rc;
+    }
+    if (m.type == PGOUTPUT_KEEPALIVE) {
+        ack_keepalive(&st->changes.ack, m.wal_end);
+        if (m.wants_reply) {
+            st->status_is_due = true;
+            st->asked_lsn = m.wal_end;
+        }
+        return 0;
+    }
+    if (!make_room(st, message.n)) {
+        st->held = message;
+        return 0;
+    }
+    return changes_apply(&st->changes, &m, sender_batch(st->sender), e);
+}
+
+/* Takes what has arrived, up to a bound, or until a message is held back. */
+static int
+drain(struct stream *st, struct err *e)
+{
+    if (st->held.n > 0) {
+        if (!make_room(st, st->held.n)) {
+            return 0;
+        }
+        struct str held = st->held;
+        st->held.n = 0;
+        int rc = on_message(st, held, e);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    st->is_dry = false;
+    for (int i = 0; i < DRAIN_MESSAGES && st->held.n == 0; i++) {
+        struct str message;
+        int rc = pgconn_receive(st->pg, &message, e);
+        if (rc == 0) {
+            st->is_dry = true;
+            return 0;
+        }
+        if (rc > 0) {
+            rc = on_message(st, message, e);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* ---- waiting ---- */
+
+static int64_t
+until_next_timer_us(const struct stream *st)
+{
+    uint64_t lsn;
+    int64_t at_us = st->told_us + STATUS_US;
+    if (st->progress_us != 0 && st->progress_us + PROGRESS_US < at_us) {
+        at_us = st->progress_us + PROGRESS_US;
+    }
+    if (ack_idle_wanted(&st->changes.ack, &lsn) && next_idle_us(st) < at_us) {
+        at_us = next_idle_us(st);
+    }
+    bool will_submit = sender_batch_bytes(st->sender) > 0 && sender_is_idle(st->sender) &&
+                       !changes_in_transaction(&st->changes);
+    if (will_submit && st->handed_us + GATHER_US < at_us) {
+        at_us = st->handed_us + GATHER_US;
+    }
+    return at_us > st->now_us ? at_us - st->now_us : 0;
+}
+
+static bool
+poll_socket(struct stream *st)
+{
+    struct pollfd fd = {.fd = pgconn_fd(st->pg), .events = POLLIN};
+    if (poll(&fd, 1, 0) <= 0) {
+        return false;
+    }
+    pgconn_consume(st->pg);
+    return true;
+}
+
+static int
+block(struct stream *st, struct err *e)
+{
+    int64_t us = until_next_timer_us(st);
+    struct timespec timeout = {.tv_sec = us / 1000000, .tv_nsec = (us % 1000000) * 1000};
+    bool is_held = st->held.n > 0;
+    short events = (short)((is_held ? 0 : POLLIN) | (st->has_unsent ? POLLOUT : 0));
+    /* Without events a closed socket would still wake us, again and again. */
+    struct pollfd fds[3] = {{.fd = events == 0 ? -1 : pgconn_fd(st->pg), .events = events},
+        {.fd = sender_fd(st->sender), .events = POLLIN},
+        {.fd = st->conf->stop_fd, .events = POLLIN}};
+    if (ppoll(fds, 3, &timeout, NULL) < 0 && errno != EINTR) {
+        return err_set_sys(e, ERR_IO, errno, "ppoll");
+    }
+    if (fds[1].revents != 0) {
+        uint64_t count;
+        (void)!read(fds[1].fd, &count, sizeof count);
+        report_waiting(st);
+    }
+    if ((fds[0].revents & (POLLIN | POLLERR | POLLHUP)) != 0 && !is_held) {
+        pgconn_consume(st->pg);
+    }
+    if (st->has_unsent) {
+        int rc = pgconn_flush(st->pg, e);
+        if (rc < 0) {
+            return rc;
+        }
+        st->has_unsent = rc == 1;
+    }
+    return 0;
+}
+
+static int
+wait_for_more(struct stream *st, struct err *e)
+{
+    if (st->held.n == 0) {
+        if (poll_socket(st)) {
+            return 0;
+        }
+        struct timespec nap = {.tv_nsec = NAP_NS};
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+    }
+    return block(st, e);
+}
+
+/* ---- the loop ---- */
+
+static int
+turn(struct stream *st, struct err *e)
+{
+    st->now_us = clock_mono_us();
+    int rc = take_durable(st, e);
+    if (rc == 0) {
+        rc = drain(st, e);
+    }
+    if (rc == 0) {
+        rc = submit_if_due(st, e);
+    }
+    if (rc == 0) {
+        rc = status_if_due(st, e);
+    }
+    monitor_set_progress(st->conf->monitor, ack_write_lsn(&st->changes.ack), st->told_lsn);
+    return rc;
+}
+
+/* A stop was asked for: what is whole and has arrived becomes durable, if the broker is quick
+ * enough. */
+static void
+finish(struct stream *st)
+{
+    struct err e = {0};
+    int64_t deadline_ms = clock_mono_ms() + SENDER_GRACE_MS;
+    while (take_durable(st, &e) == 0) {
+        bool has_whole =
+            sender_batch_bytes(st->sender) > 0 && !changes_in_transaction(&st->changes);
+        if (sender_is_idle(st->sender)) {
+            if (!has_whole) {
+                break;
+            }
+            submit(st);
+        }
+        int64_t left_ms = deadline_ms - clock_mono_ms();
+        struct pollfd fd = {.fd = sender_fd(st->sender), .events = POLLIN};
+        if (left_ms <= 0 || poll(&fd, 1, (int)left_ms) <= 0) {
+            break;
+        }
+        uint64_t count;
+        (void)!read(fd.fd, &count, sizeof count);
+    }
+    if (send_status(st, &e) != 0) {
+        log_debug("last_status_unsent", "msg=%s", log_quote(e.msg));
+    }
+}
+
+static int
+loop(struct stream *st, struct err *e)
+{
+    for (;;) {
+        if (sig_stop_requested()) {
+            finish(st);
+            return err_set(e, ERR_STOPPING, "stopping");
+        }
+        int rc = turn(st, e);
+        if (rc == 0 && (st->is_dry || st->held.n > 0)) {
+            rc = wait_for_more(st, e);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+    }
+}
+
+int
+stream_run(const struct stream_conf *c, struct err *e)
+{
+    struct stream st = {.conf = c, .pg = c->replication, .told_lsn = c->session->proven_lsn};
+    struct changes_conf cc = {.proven_lsn = c->session->proven_lsn,
+        .next_schema = c->session->next_schema,
+        .raw_text = pgconn_is_raw_text(c->replication),
+        .find_key = find_key,
+        .arg = &st};
+    int rc = sender_open(c->append_socket, c->session, &st.sender, e);
+    if (rc != 0) {
+        return rc;
+    }
+    changes_init(&st.changes, &cc);
+    (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
+    monitor_set_state(c->monitor, API_SOURCE_STREAMING, NULL);
+    log_info("stream_begin", "lsn=" LSN_FMT, LSN_ARG(cc.proven_lsn));
+    st.status_is_due = true;
+    rc = loop(&st, e);
+    log_info("stream_end", "received=" LSN_FMT " acked=" LSN_FMT,
+        LSN_ARG(ack_write_lsn(&st.changes.ack)), LSN_ARG(st.told_lsn));
+    sender_close(st.sender);
+    changes_fini(&st.changes);
+    pgconn_close(st.asking);
+    return rc;
+}

@@ -1,0 +1,27 @@
+/* stream: the loop between PostgreSQL's socket and the broker: reads what has arrived, hands
+ * batches to the sender, acknowledges what is durable. It never waits for the disk: while both
+ * batches are full it stops reading and goes on sending status. */
+#ifndef ONESLOT_REPLICATOR_STREAM_H
+#define ONESLOT_REPLICATOR_STREAM_H
+
+#include "proto/api.h"
+#include "proto/base/err.h"
+#include "replicator/monitor.h"
+#include "replicator/pgconn.h"
+
+struct stream_conf {            /* borrowed for the call */
+    struct pgconn *replication; /* pgconn_start was done, at session->proven_lsn */
+    const struct pgconn_conf
+        *plain; /* for a connection that asks for primary keys, when one is needed */
+    const char *append_socket;
+    const struct api_session *session;
+    struct monitor *monitor;
+    int stop_fd;
+};
+
+/* Runs until the connection, the append session or the process ends, and returns why, never 0.
+ * STOPPING: whole transactions that had arrived were made durable and acknowledged where that
+ * was possible in time. */
+int stream_run(const struct stream_conf *c, struct err *e) MUST_CHECK;
+
+#endif
