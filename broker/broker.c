@@ -13,6 +13,7 @@
 #include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/base/fs.h"
+#include "proto/base/listen.h"
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
@@ -127,19 +128,17 @@ start_threads(struct broker *bk)
     journal_on_tail(bk->journal, tail_moved, bk);
 }
 
-int
-broker_open(const struct config *conf, struct broker **ret, struct err *e)
+/* Takes lock_fd. */
+static int
+open_locked(const struct config *conf, int lock_fd, struct broker **ret, struct err *e)
 {
     struct broker *bk = xcalloc(1, sizeof *bk);
     bk->conf = conf;
-    bk->lock_fd = -1;
+    bk->lock_fd = lock_fd;
     bk->started_ms = clock_mono_ms();
     (void)pthread_mutex_init(&bk->retain_lock, NULL);
     (void)pthread_mutex_init(&bk->report_lock, NULL);
-    int rc = prepare_folder(conf, &bk->lock_fd, e);
-    if (rc == 0) {
-        rc = open_stores(bk, e);
-    }
+    int rc = open_stores(bk, e);
     if (rc != 0) {
         broker_close(bk);
         return rc;
@@ -147,6 +146,14 @@ broker_open(const struct config *conf, struct broker **ret, struct err *e)
     start_threads(bk);
     *ret = bk;
     return 0;
+}
+
+int
+broker_open(const struct config *conf, struct broker **ret, struct err *e)
+{
+    int lock_fd;
+    int rc = prepare_folder(conf, &lock_fd, e);
+    return rc == 0 ? open_locked(conf, lock_fd, ret, e) : rc;
 }
 
 void
@@ -170,6 +177,13 @@ broker_close(struct broker *bk)
 }
 
 /* ---- serving ---- */
+
+/* The one name that `listen` may hold; no resolver decides where we listen. */
+static const char *
+numeric_host(const struct config *conf)
+{
+    return strcmp(conf->listen_host, "localhost") == 0 ? "127.0.0.1" : conf->listen_host;
+}
 
 /* Three listeners: the writer's, the local one, TCP. */
 struct servers {
@@ -204,7 +218,7 @@ open_servers(struct broker *bk, struct servers *s, struct err *e)
     };
     struct httpd_conf tcp = local;
     tcp.unix_path = NULL;
-    tcp.host = conf->listen_host;
+    tcp.host = numeric_host(conf);
     tcp.port = conf->listen_port;
     tcp.loopback_hosts_only = true;
     int rc = httpd_open(&tcp, &s->tcp, e);
@@ -232,11 +246,31 @@ wait_for_stop(void)
     }
 }
 
+/* A port that is taken is told before a log is made. With the lock held: a former broker has
+ * let go of both. */
+static int
+open_to_serve(const struct config *conf, struct broker **ret, struct err *e)
+{
+    auto_close int lock_fd = -1;
+    auto_close int fd = -1;
+    uint16_t port;
+    int rc = prepare_folder(conf, &lock_fd, e);
+    if (rc == 0) {
+        rc = listen_tcp(numeric_host(conf), conf->listen_port, &fd, &port, e);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    int locked = lock_fd;
+    lock_fd = -1;
+    return open_locked(conf, locked, ret, e);
+}
+
 int
 broker_run(const struct config *conf, struct err *e)
 {
     struct broker *bk;
-    int rc = broker_open(conf, &bk, e);
+    int rc = open_to_serve(conf, &bk, e);
     if (rc != 0) {
         return rc;
     }

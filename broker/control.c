@@ -129,11 +129,11 @@ static void
 put_configuration(struct jsonw *w, const struct config_sink *c)
 {
     struct buf auto_buf yaml;
+    buf_init(&yaml, CONTROL_JSON_MAX / 4);
     if (c == NULL) {
         jsonw_null(w, "configuration");
         return;
     }
-    buf_init(&yaml, CONTROL_JSON_MAX / 4);
     conf_print_node(&yaml, c->node, 0);
     jsonw_str(w, "configuration", buf_str(&yaml));
 }
@@ -254,7 +254,7 @@ control_forget_sink(struct broker *bk, struct httpd_req *rq, struct str name_in_
 {
     char name[STATE_NAME_MAX];
     struct err e;
-    struct buf auto_buf b;
+    struct buf b;
     if (name_in_path.n >= sizeof name) {
         respond_no_sink(rq, name_in_path);
         return;

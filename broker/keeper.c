@@ -1,5 +1,6 @@
 #include "broker/keeper.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,8 +31,8 @@ report(struct keeper *k, const struct err *why)
 {
     (void)pthread_mutex_lock(&k->lock);
     bool is_news = strcmp(k->stats.last_error, why == NULL ? "" : why->msg) != 0;
-    (void)strncpy(
-        k->stats.last_error, why == NULL ? "" : why->msg, sizeof k->stats.last_error - 1);
+    (void)snprintf(k->stats.last_error, sizeof k->stats.last_error, "%s",
+        why == NULL ? "" : why->msg);
     (void)pthread_mutex_unlock(&k->lock);
     if (why == NULL || !is_news) {
         return;

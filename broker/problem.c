@@ -117,14 +117,20 @@ put_help(struct jsonw *w, unsigned status, struct journal *j)
     }
 }
 
+/* code: the name of the error, so that our own processes need not guess from the status; NULL:
+ * the status says it all. */
 static void
-respond(struct httpd_req *rq, unsigned status, struct str detail, struct journal *j)
+respond(struct httpd_req *rq, unsigned status, const char *code, struct str detail,
+    struct journal *j)
 {
     struct buf auto_buf b;
     struct jsonw w;
     buf_init(&b, PROBLEM_MAX);
     jsonw_init(&w, &b);
     problem_put(&w, status, detail);
+    if (code != NULL) {
+        jsonw_cstr(&w, "code", code);
+    }
     put_help(&w, status, j);
     jsonw_end_object(&w);
     buf_putc(&b, '\n');
@@ -137,7 +143,7 @@ respond(struct httpd_req *rq, unsigned status, struct str detail, struct journal
 void
 problem_respond_log(struct httpd_req *rq, const struct err *e, struct journal *j)
 {
-    respond(rq, problem_status(e->code), str_from(e->msg), j);
+    respond(rq, problem_status(e->code), err_name(e->code), str_from(e->msg), j);
 }
 
 void
@@ -154,5 +160,5 @@ problem_respond_text(struct httpd_req *rq, unsigned status, const char *fmt, ...
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    respond(rq, status, str_from(text), NULL);
+    respond(rq, status, NULL, str_from(text), NULL);
 }

@@ -14,7 +14,7 @@
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
 #include "proto/config.h"
-#include "replicator/check.h"
+#include "replicator/preflight.h"
 #include "replicator/source.h"
 
 enum {
@@ -92,21 +92,21 @@ parse_args(int argc, char **argv, struct args *a)
 }
 
 static int
-print(const char *text)
-{
-    if (fputs(text, stdout) < 0 || fflush(stdout) != 0) {
-        (void)fprintf(stderr, "oneslot-replicator: cannot write to standard output: %s\n",
-            strerror(errno));
-        return EXIT_FAILED;
-    }
-    return EXIT_DONE;
-}
-
-static int
 complain(const struct err *e, int status)
 {
     (void)fprintf(stderr, "oneslot-replicator: %s\n", e->msg);
     return status;
+}
+
+static int
+print(const char *text)
+{
+    struct err e;
+    if (fputs(text, stdout) < 0 || fflush(stdout) != 0) {
+        (void)err_set_sys(&e, ERR_IO, errno, "cannot write to standard output");
+        return complain(&e, EXIT_FAILED);
+    }
+    return EXIT_DONE;
 }
 
 /* Ends with the supervisor, whatever ends that. ONESLOT_SUPERVISED is its pid, so that one that
@@ -174,7 +174,7 @@ do_check(const struct config *c, bool as_json)
 {
     struct err e;
     unsigned failed = 0;
-    if (check_run(&c->source, as_json, &failed, &e) != 0) {
+    if (preflight_run(&c->source, as_json, &failed, &e) != 0) {
         return complain(&e, EXIT_FAILED);
     }
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
@@ -184,7 +184,7 @@ static int
 do_drop(const struct config *c, bool as_json)
 {
     struct err e;
-    return check_drop(&c->source, as_json, &e) == 0 ? EXIT_DONE : complain(&e, EXIT_FAILED);
+    return preflight_drop(&c->source, as_json, &e) == 0 ? EXIT_DONE : complain(&e, EXIT_FAILED);
 }
 
 static int

@@ -152,18 +152,30 @@ wait_for_news(struct monitor *m, int64_t until_ms)
     return goes_on;
 }
 
+static void
+snapshot(struct monitor *m, enum api_source_state *state, bool *is_creating, bool *has_news)
+{
+    (void)pthread_mutex_lock(&m->lock);
+    *state = m->state;
+    *is_creating = m->is_creating;
+    *has_news = m->has_news;
+    (void)pthread_mutex_unlock(&m->lock);
+}
+
+/* News go out before the server is asked, which may take a while. */
 static void *
 run(void *arg)
 {
     struct monitor *m = arg;
     int64_t ask_at_ms = 0;
     do {
-        post(m);
+        enum api_source_state state;
+        bool is_creating, has_news;
+        snapshot(m, &state, &is_creating, &has_news);
+        if (has_news) {
+            post(m);
+        }
         if (clock_mono_ms() >= ask_at_ms) {
-            (void)pthread_mutex_lock(&m->lock);
-            enum api_source_state state = m->state;
-            bool is_creating = m->is_creating;
-            (void)pthread_mutex_unlock(&m->lock);
             ask_server(m, state, is_creating);
             post(m);
             ask_at_ms = clock_mono_ms() + PERIOD_MS;

@@ -38,6 +38,7 @@ struct pgconn {
     char sqlstate[6];
     bool is_broken; /* nothing more can be read */
     char *message;  /* CopyData last given out */
+    size_t largest; /* of the messages given out */
     struct err fatal_notice;
 };
 
@@ -196,6 +197,15 @@ struct dsn {
     int64_t connect_timeout_ms;
 };
 
+/* libpq's connect_timeout: whole seconds; 0 and less would be for ever, which we never wait. */
+static int64_t
+timeout_ms(const char *text)
+{
+    char *end;
+    long s = strtol(text, &end, 10);
+    return *end == '\0' && s > 0 && s <= 3600 ? 1000 * (int64_t)s : DEFAULT_CONNECT_MS;
+}
+
 static int
 read_dsn(const char *text, struct dsn *ret, struct err *e)
 {
@@ -210,9 +220,8 @@ read_dsn(const char *text, struct dsn *ret, struct err *e)
     for (PQconninfoOption *o = list; o->keyword != NULL; o++) {
         if (o->val != NULL && strcmp(o->keyword, "options") == 0) {
             options = o->val;
-        } else if (o->val != NULL && strcmp(o->keyword, "connect_timeout") == 0 &&
-                   atoi(o->val) > 0) {
-            ret->connect_timeout_ms = INT64_C(1000) * atoi(o->val);
+        } else if (o->val != NULL && strcmp(o->keyword, "connect_timeout") == 0) {
+            ret->connect_timeout_ms = timeout_ms(o->val);
         }
     }
     ret->options = xasprintf("%s %s", options, PINNED_OPTIONS);
@@ -513,60 +522,6 @@ pgrows_get(const struct pgrows *r, size_t row, unsigned column)
     return PQgetvalue(r->result, (int)row, (int)column);
 }
 
-struct str
-pgrows_str(const struct pgrows *r, size_t row, unsigned column)
-{
-    return str_from(pgrows_get(r, row, column));
-}
-
-bool
-pgrows_bool(const struct pgrows *r, size_t row, unsigned column)
-{
-    const char *v = pgrows_get(r, row, column);
-    return v != NULL && v[0] == 't';
-}
-
-bool
-pgrows_u64(const struct pgrows *r, size_t row, unsigned column, uint64_t *ret)
-{
-    const char *v = pgrows_get(r, row, column);
-    if (v == NULL || v[0] < '0' || v[0] > '9') {
-        return false;
-    }
-    char *end;
-    errno = 0;
-    unsigned long long n = strtoull(v, &end, 10);
-    if (errno != 0 || *end != '\0') {
-        return false;
-    }
-    *ret = n;
-    return true;
-}
-
-bool
-pgrows_i64(const struct pgrows *r, size_t row, unsigned column, int64_t *ret)
-{
-    const char *v = pgrows_get(r, row, column);
-    if (v == NULL || v[0] == '\0') {
-        return false;
-    }
-    char *end;
-    errno = 0;
-    long long n = strtoll(v, &end, 10);
-    if (errno != 0 || *end != '\0') {
-        return false;
-    }
-    *ret = n;
-    return true;
-}
-
-bool
-pgrows_lsn(const struct pgrows *r, size_t row, unsigned column, uint64_t *ret)
-{
-    const char *v = pgrows_get(r, row, column);
-    return v != NULL && lsn_parse(str_from(v), ret);
-}
-
 void
 pgrows_free(struct pgrows *r)
 {
@@ -577,6 +532,16 @@ pgrows_free(struct pgrows *r)
 }
 
 /* ---- streaming ---- */
+
+/* libpq reads at most what its input buffer has room for: 16 KiB at first, enlarged for good by
+ * a larger message only. One large row before the stream begins lets every later read take all
+ * that the socket holds, a tenth of the system calls. */
+static int
+widen_input(struct pgconn *c, struct err *e)
+{
+    auto_pgrows struct pgrows *r = NULL;
+    return pgconn_query(c, "SELECT pg_catalog.repeat('x', 250000)", DEFAULT_CONNECT_MS, &r, e);
+}
 
 int
 pgconn_start(
@@ -600,7 +565,10 @@ pgconn_start(
         return err_set(e, ERR_CONFIG, "the name of slot or publication is too long");
     }
     auto_pgrows struct pgrows *r = NULL;
-    int rc = pgconn_query(c, buf_cstr(&sql), DEFAULT_CONNECT_MS * 6, &r, e);
+    int rc = widen_input(c, e);
+    if (rc == 0) {
+        rc = pgconn_query(c, buf_cstr(&sql), DEFAULT_CONNECT_MS * 6, &r, e);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -650,6 +618,7 @@ pgconn_receive(struct pgconn *c, struct str *ret, struct err *e)
         return c->fatal_notice.code;
     }
     if (n > 0) {
+        c->largest = (size_t)n > c->largest ? (size_t)n : c->largest;
         *ret = (struct str){c->message, (size_t)n};
         return 1;
     }
@@ -657,6 +626,12 @@ pgconn_receive(struct pgconn *c, struct str *ret, struct err *e)
         return 0;
     }
     return n == -1 ? end_of_stream(c, e) : fail_lost(c, e);
+}
+
+size_t
+pgconn_largest(const struct pgconn *c)
+{
+    return c->largest;
 }
 
 void

@@ -14,6 +14,7 @@
 
 #include "proto/base/err.h"
 #include "proto/base/str.h"
+#include "replicator/pgrows.h"
 
 enum { PGCONN_MIN_VERSION = 130000, PGCONN_MAX_VERSION = 189999 };
 
@@ -35,19 +36,6 @@ bool pgconn_is_raw_text(
 const char *pgconn_sqlstate(
     const struct pgconn *c); /* of the last failure, "" when it had none */
 
-/* Rows copied out as text; owned by the caller. */
-struct pgrows;
-size_t pgrows_count(const struct pgrows *r);
-const char *pgrows_get(
-    const struct pgrows *r, size_t row, unsigned column); /* NULL: SQL NULL, or no such place */
-struct str pgrows_str(const struct pgrows *r, size_t row, unsigned column); /* empty for NULL */
-bool pgrows_bool(const struct pgrows *r, size_t row, unsigned column);
-bool pgrows_u64(const struct pgrows *r, size_t row, unsigned column,
-    uint64_t *ret); /* decimal; false: not one */
-bool pgrows_i64(const struct pgrows *r, size_t row, unsigned column, int64_t *ret);
-bool pgrows_lsn(const struct pgrows *r, size_t row, unsigned column, uint64_t *ret);
-void pgrows_free(struct pgrows *r); /* accepts NULL */
-
 /* One statement, or one replication command. timeout_ms 0: none. ret may be NULL where no rows
  * matter. */
 int pgconn_query(struct pgconn *c, const char *sql, int64_t timeout_ms, struct pgrows **ret,
@@ -67,6 +55,9 @@ int pgconn_start(struct pgconn *c, const char *slot, const char *publication, ui
  * the stream is over. A warning that pgoutput skips a publication (PostgreSQL 18) is such an
  * error: changes would be lost. */
 int pgconn_receive(struct pgconn *c, struct str *ret, struct err *e) MUST_CHECK;
+/* Bytes of the largest message yet: libpq keeps about as much memory until the connection ends.
+ */
+size_t pgconn_largest(const struct pgconn *c);
 /* Reads what the socket holds, without waiting. A lost connection shows in pgconn_receive,
  * behind the messages that still came: call that until it returns 0 before polling again. */
 void pgconn_consume(struct pgconn *c);
@@ -78,16 +69,10 @@ int pgconn_send(struct pgconn *c, struct str message, struct err *e) MUST_CHECK;
 int pgconn_flush(struct pgconn *c, struct err *e) MUST_CHECK;
 
 static inline void
-cleanup_pgrows(struct pgrows **r)
-{
-    pgrows_free(*r);
-}
-static inline void
 cleanup_pgconn(struct pgconn **c)
 {
     pgconn_close(*c);
 }
-#define auto_pgrows __attribute__((cleanup(cleanup_pgrows)))
 #define auto_pgconn __attribute__((cleanup(cleanup_pgconn)))
 
 #endif

@@ -16,7 +16,7 @@
 #include "proto/frame.h"
 #include "proto/lsn.h"
 #include "replicator/catalog.h"
-#include "replicator/changes.h"
+#include "replicator/feed.h"
 #include "replicator/sender.h"
 
 enum {
@@ -30,7 +30,8 @@ enum {
     IDLE_US = 3 * 1000000,     /* idle positions go to the ledger at most so often, */
     /* or so often while the server asks: beside a busy database it asks at every step, and each
      * is a sync */
-    ASKED_IDLE_US = 200 * 1000
+    ASKED_IDLE_US = 200 * 1000,
+    LARGE_MESSAGE = 32 << 20 /* a connection that has seen one is replaced when it is quiet */
 };
 
 struct stream {
@@ -38,9 +39,10 @@ struct stream {
     struct pgconn *pg;     /* conf->replication */
     struct pgconn *asking; /* NULL until a table under FULL comes */
     struct sender *sender;
-    struct changes changes;
+    struct feed feed;
     struct str held; /* a message that finds no room: both batches are full. Empty: none */
     bool is_dry;     /* nothing more has arrived */
+    bool has_taken;  /* something had, since the socket was last read */
     bool has_unsent; /* status in libpq's buffer */
     bool was_waiting;
     uint64_t tag;       /* of the batch in flight */
@@ -87,7 +89,7 @@ find_key(void *arg, struct relation *rel, struct err *e)
 static int
 send_status(struct stream *st, struct err *e)
 {
-    const struct ack *a = &st->changes.ack;
+    const struct ack *a = &st->feed.ack;
     char m[PGOUTPUT_STATUS_BYTES];
     uint64_t flush = ack_flush_lsn(a);
     pgoutput_put_status(m, ack_write_lsn(a), flush, flush, clock_wall_us(), false);
@@ -109,7 +111,7 @@ send_status(struct stream *st, struct err *e)
 static int
 status_if_due(struct stream *st, struct err *e)
 {
-    uint64_t flush = ack_flush_lsn(&st->changes.ack);
+    uint64_t flush = ack_flush_lsn(&st->feed.ack);
     bool is_due = st->status_is_due || st->now_us - st->told_us >= STATUS_US;
     if (flush > st->told_lsn) {
         if (st->progress_us == 0) {
@@ -126,7 +128,7 @@ status_if_due(struct stream *st, struct err *e)
 static void
 submit(struct stream *st)
 {
-    st->tag = ack_handover(&st->changes.ack);
+    st->tag = ack_handover(&st->feed.ack);
     sender_submit(st->sender);
     st->handed_us = st->now_us;
 }
@@ -142,7 +144,7 @@ static int
 submit_idle(struct stream *st, struct err *e)
 {
     uint64_t lsn;
-    if (st->now_us < next_idle_us(st) || !ack_idle_wanted(&st->changes.ack, &lsn)) {
+    if (st->now_us < next_idle_us(st) || !ack_idle_wanted(&st->feed.ack, &lsn)) {
         return 0;
     }
     struct buf *b = sender_batch(st->sender);
@@ -150,7 +152,7 @@ submit_idle(struct stream *st, struct err *e)
     if (!buf_ok(b)) {
         return err_set(e, ERR_BUG, "an idle position found no room in an empty batch");
     }
-    ack_idle_queued(&st->changes.ack, lsn);
+    ack_idle_queued(&st->feed.ack, lsn);
     st->idle_us = st->now_us;
     submit(st);
     return 0;
@@ -165,7 +167,7 @@ submit_if_due(struct stream *st, struct err *e)
     if (sender_batch_bytes(st->sender) == 0) {
         return st->is_dry ? submit_idle(st, e) : 0;
     }
-    bool is_quiet = st->is_dry && !changes_in_transaction(&st->changes) &&
+    bool is_quiet = st->is_dry && !feed_in_transaction(&st->feed) &&
                     st->now_us - st->handed_us >= GATHER_US;
     if (st->held.n > 0 || is_quiet || sender_batch_bytes(st->sender) >= API_BATCH_BYTES) {
         submit(st);
@@ -182,7 +184,7 @@ report_waiting(struct stream *st)
         monitor_set_state(st->conf->monitor, API_SOURCE_STREAMING, why.msg);
     } else if (st->was_waiting) {
         monitor_set_state(st->conf->monitor, API_SOURCE_STREAMING, NULL);
-        log_info("append_resumed", "lsn=" LSN_FMT, LSN_ARG(ack_flush_lsn(&st->changes.ack)));
+        log_info("append_resumed", "lsn=" LSN_FMT, LSN_ARG(ack_flush_lsn(&st->feed.ack)));
     }
     if (is_waiting && !st->was_waiting) {
         log_err(
@@ -199,13 +201,13 @@ take_durable(struct stream *st, struct err *e)
     if (rc <= 0) {
         return rc;
     }
-    ack_durable(&st->changes.ack, st->tag);
+    ack_durable(&st->feed.ack, st->tag);
     /* Both sides count the same frames; acknowledging more than the log proves would lose
      * changes. */
-    if (ack_flush_lsn(&st->changes.ack) > appended.proven_lsn) {
+    if (ack_flush_lsn(&st->feed.ack) > appended.proven_lsn) {
         return err_set(e, ERR_PROTOCOL,
             "the broker proves only " LSN_FMT " after a batch up to " LSN_FMT,
-            LSN_ARG(appended.proven_lsn), LSN_ARG(ack_flush_lsn(&st->changes.ack)));
+            LSN_ARG(appended.proven_lsn), LSN_ARG(ack_flush_lsn(&st->feed.ack)));
     }
     return 0;
 }
@@ -237,7 +239,7 @@ on_message(struct stream *st, struct str message, struct err *e)
         return rc;
     }
     if (m.type == PGOUTPUT_KEEPALIVE) {
-        ack_keepalive(&st->changes.ack, m.wal_end);
+        ack_keepalive(&st->feed.ack, m.wal_end);
         if (m.wants_reply) {
             st->status_is_due = true;
             st->asked_lsn = m.wal_end;
@@ -248,7 +250,7 @@ on_message(struct stream *st, struct str message, struct err *e)
         st->held = message;
         return 0;
     }
-    return changes_apply(&st->changes, &m, sender_batch(st->sender), e);
+    return feed_apply(&st->feed, &m, sender_batch(st->sender), e);
 }
 
 /* Takes what has arrived, up to a bound, or until a message is held back. */
@@ -275,6 +277,7 @@ drain(struct stream *st, struct err *e)
             return 0;
         }
         if (rc > 0) {
+            st->has_taken = true;
             rc = on_message(st, message, e);
         }
         if (rc != 0) {
@@ -294,26 +297,15 @@ until_next_timer_us(const struct stream *st)
     if (st->progress_us != 0 && st->progress_us + PROGRESS_US < at_us) {
         at_us = st->progress_us + PROGRESS_US;
     }
-    if (ack_idle_wanted(&st->changes.ack, &lsn) && next_idle_us(st) < at_us) {
+    if (ack_idle_wanted(&st->feed.ack, &lsn) && next_idle_us(st) < at_us) {
         at_us = next_idle_us(st);
     }
     bool will_submit = sender_batch_bytes(st->sender) > 0 && sender_is_idle(st->sender) &&
-                       !changes_in_transaction(&st->changes);
+                       !feed_in_transaction(&st->feed);
     if (will_submit && st->handed_us + GATHER_US < at_us) {
         at_us = st->handed_us + GATHER_US;
     }
     return at_us > st->now_us ? at_us - st->now_us : 0;
-}
-
-static bool
-poll_socket(struct stream *st)
-{
-    struct pollfd fd = {.fd = pgconn_fd(st->pg), .events = POLLIN};
-    if (poll(&fd, 1, 0) <= 0) {
-        return false;
-    }
-    pgconn_consume(st->pg);
-    return true;
 }
 
 static int
@@ -352,11 +344,14 @@ static int
 wait_for_more(struct stream *st, struct err *e)
 {
     if (st->held.n == 0) {
-        if (poll_socket(st)) {
+        if (st->has_taken) {
+            /* More has probably come meanwhile, and reading it costs no more than asking. */
+            st->has_taken = false;
+            pgconn_consume(st->pg);
             return 0;
         }
         struct timespec nap = {.tv_nsec = NAP_NS};
-        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+        (void)ppoll(NULL, 0, &nap, NULL);
     }
     return block(st, e);
 }
@@ -377,8 +372,24 @@ turn(struct stream *st, struct err *e)
     if (rc == 0) {
         rc = status_if_due(st, e);
     }
-    monitor_set_progress(st->conf->monitor, ack_write_lsn(&st->changes.ack), st->told_lsn);
+    monitor_set_progress(st->conf->monitor, ack_write_lsn(&st->feed.ack), st->told_lsn);
     return rc;
+}
+
+/* Gives back what libpq keeps after a large row, at a moment when nothing has to be sent again.
+ */
+static int
+shed_memory(const struct stream *st, struct err *e)
+{
+    const struct ack *a = &st->feed.ack;
+    bool is_quiet =
+        st->is_dry && st->held.n == 0 && !a->is_open && st->told_lsn >= ack_write_lsn(a);
+    if (pgconn_largest(st->pg) < LARGE_MESSAGE || !is_quiet) {
+        return 0;
+    }
+    return err_set(e, ERR_CLOSED,
+        "connecting again to give back the memory of a row of %zu bytes",
+        pgconn_largest(st->pg));
 }
 
 /* A stop was asked for: what is whole and has arrived becomes durable, if the broker is quick
@@ -389,8 +400,7 @@ finish(struct stream *st)
     struct err e = {0};
     int64_t deadline_ms = clock_mono_ms() + SENDER_GRACE_MS;
     while (take_durable(st, &e) == 0) {
-        bool has_whole =
-            sender_batch_bytes(st->sender) > 0 && !changes_in_transaction(&st->changes);
+        bool has_whole = sender_batch_bytes(st->sender) > 0 && !feed_in_transaction(&st->feed);
         if (sender_is_idle(st->sender)) {
             if (!has_whole) {
                 break;
@@ -419,6 +429,9 @@ loop(struct stream *st, struct err *e)
             return err_set(e, ERR_STOPPING, "stopping");
         }
         int rc = turn(st, e);
+        if (rc == 0) {
+            rc = shed_memory(st, e);
+        }
         if (rc == 0 && (st->is_dry || st->held.n > 0)) {
             rc = wait_for_more(st, e);
         }
@@ -432,7 +445,7 @@ int
 stream_run(const struct stream_conf *c, struct err *e)
 {
     struct stream st = {.conf = c, .pg = c->replication, .told_lsn = c->session->proven_lsn};
-    struct changes_conf cc = {.proven_lsn = c->session->proven_lsn,
+    struct feed_conf cc = {.proven_lsn = c->session->proven_lsn,
         .next_schema = c->session->next_schema,
         .raw_text = pgconn_is_raw_text(c->replication),
         .find_key = find_key,
@@ -441,16 +454,16 @@ stream_run(const struct stream_conf *c, struct err *e)
     if (rc != 0) {
         return rc;
     }
-    changes_init(&st.changes, &cc);
+    feed_init(&st.feed, &cc);
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
     monitor_set_state(c->monitor, API_SOURCE_STREAMING, NULL);
     log_info("stream_begin", "lsn=" LSN_FMT, LSN_ARG(cc.proven_lsn));
     st.status_is_due = true;
     rc = loop(&st, e);
     log_info("stream_end", "received=" LSN_FMT " acked=" LSN_FMT,
-        LSN_ARG(ack_write_lsn(&st.changes.ack)), LSN_ARG(st.told_lsn));
+        LSN_ARG(ack_write_lsn(&st.feed.ack)), LSN_ARG(st.told_lsn));
     sender_close(st.sender);
-    changes_fini(&st.changes);
+    feed_fini(&st.feed);
     pgconn_close(st.asking);
     return rc;
 }

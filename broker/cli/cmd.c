@@ -2,6 +2,7 @@
 #include "broker/cli/cmd.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,14 +32,13 @@ cmd_complain(const struct cmd_args *a, int status, const char *fmt, ...)
 int
 cmd_print(const struct cmd_args *a, struct str text)
 {
-    if (fwrite(text.p, 1, text.n, stdout) == text.n && fflush(stdout) == 0) {
+    if ((text.n == 0 || fwrite(text.p, 1, text.n, stdout) == text.n) && fflush(stdout) == 0) {
         return CMD_DONE;
     }
     if (errno == EPIPE) {
         return CMD_FAILED;
     }
-    return cmd_complain(
-        a, CMD_FAILED, "cannot write to standard output: %s", strerror(errno));
+    return cmd_complain(a, CMD_FAILED, "cannot write to standard output: %s", strerror(errno));
 }
 
 int
@@ -60,9 +60,10 @@ cmd_help(struct buf *b, const struct cmd *c)
 static void
 put_overview(struct buf *b)
 {
-    buf_puts(b, "Usage: oneslot COMMAND [OPTIONS]\n\n"
-                "One replication slot, every sink: changes of a PostgreSQL database in a durable "
-                "log,\nreadable again from any LSN.\n\nCommands:\n");
+    buf_puts(b,
+        "Usage: oneslot COMMAND [OPTIONS]\n\n"
+        "One replication slot, every sink: changes of a PostgreSQL database in a durable "
+        "log,\nreadable again from any LSN.\n\nCommands:\n");
     for (size_t i = 0; i < COMMANDS; i++) {
         buf_printf(b, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     }
@@ -134,6 +135,8 @@ int
 cmd_main(int argc, char **argv)
 {
     const struct cmd_args whole = {.name = "--help"};
+    (void)signal(
+        SIGCHLD, SIG_DFL); /* ignored by whoever started us, ends of children would be lost */
     if (argc < 2) {
         (void)fprintf(stderr, "oneslot: which command? `oneslot --help` lists them\n");
         return CMD_USAGE;

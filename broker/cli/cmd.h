@@ -25,8 +25,8 @@ struct cmd {
     int (*run)(const struct cmd_args *a);
 };
 
-extern const struct cmd cmd_run, cmd_broker, cmd_check, cmd_config, cmd_lag, cmd_tail, cmd_verify,
-    cmd_uninstall, cmd_version;
+extern const struct cmd cmd_run, cmd_broker, cmd_check, cmd_config, cmd_lag, cmd_tail,
+    cmd_verify, cmd_uninstall, cmd_version;
 
 /* The program: returns its exit status. */
 int cmd_main(int argc, char **argv);

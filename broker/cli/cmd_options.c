@@ -91,18 +91,18 @@ cmd_options_resembles(const char *given, const char *name)
 }
 
 static int
-unknown(
-    const struct cmd_option *options, const char *command, const char *text, struct err *e)
+unknown(const struct cmd_option *options, const char *command, const char *text, struct err *e)
 {
     for (const struct cmd_option *o = options; o->name != NULL; o++) {
         if (strncmp(text, "--", 2) == 0 && o->type != CMD_NOT_YET &&
             cmd_options_resembles(text + 2, o->name)) {
-            return err_set(e, ERR_USAGE, "unknown option %.60s; did you mean --%s? (`oneslot %s --help` lists them)",
+            return err_set(e, ERR_USAGE,
+                "unknown option %.60s; did you mean --%s? (`oneslot %s --help` lists them)",
                 text, o->name, command);
         }
     }
-    return err_set(e, ERR_USAGE, "unknown option %.60s; `oneslot %s --help` lists what there is",
-        text, command);
+    return err_set(e, ERR_USAGE,
+        "unknown option %.60s; `oneslot %s --help` lists what there is", text, command);
 }
 
 /* getopt's '?' and ':', told apart by what it left in optopt. */
@@ -116,8 +116,8 @@ refuse(const struct cmd_option *options, int val, char **argv, struct err *e)
             o->arg, argv[0]);
     }
     if (o != NULL) {
-        return err_set(e, ERR_USAGE, "--%s takes no value; see `oneslot %s --help`", o->name,
-            argv[0]);
+        return err_set(
+            e, ERR_USAGE, "--%s takes no value; see `oneslot %s --help`", o->name, argv[0]);
     }
     return unknown(options, argv[0], optopt != 0 ? letter : argv[optind - 1], e);
 }
@@ -137,8 +137,7 @@ store_count(const struct cmd_option *o, uint64_t *to, const char *text, struct e
 }
 
 static int
-store_option(
-    const struct cmd_option *o, struct cmd_args *a, const char *text, struct err *e)
+store_option(const struct cmd_option *o, struct cmd_args *a, const char *text, struct err *e)
 {
     char *at = (char *)a + o->offset;
     switch (o->type) {
@@ -157,8 +156,8 @@ store_option(
 }
 
 int
-cmd_options_parse(const struct cmd_option *options, int argc, char **argv,
-    struct cmd_args *ret, struct err *e)
+cmd_options_parse(const struct cmd_option *options, int argc, char **argv, struct cmd_args *ret,
+    struct err *e)
 {
     struct tables t;
     struct cmd_args a = {.name = argv[0], .config = "oneslot.yaml"};
@@ -170,7 +169,8 @@ cmd_options_parse(const struct cmd_option *options, int argc, char **argv,
         if (val == -1) {
             break;
         }
-        const struct cmd_option *o = val == '?' || val == ':' ? NULL : find_option(options, val);
+        const struct cmd_option *o =
+            val == '?' || val == ':' ? NULL : find_option(options, val);
         int rc = o == NULL ? refuse(options, val, argv, e) : store_option(o, &a, optarg, e);
         if (rc != 0) {
             return rc;

@@ -357,18 +357,36 @@ fail(const struct xfer *x, CURLcode result)
         (int)strcspn(x->rq->path, "?"), x->rq->path, text);
 }
 
+static bool
+has_header(const struct httpc *c, const char *name)
+{
+    struct curl_header *found = NULL;
+
+    return curl_easy_header(c->easy, name, 0, CURLH_HEADER, -1, &found) == CURLHE_OK;
+}
+
+/* Without a length or chunks libcurl takes a lost connection, even within the header, for the
+ * end. */
+static bool
+is_end_certain(const struct xfer *x)
+{
+    long status = status_of(x->c);
+
+    return status == 204 || status == 304 || strcmp(x->rq->method, "HEAD") == 0 ||
+           has_header(x->c, "Content-Length") || has_header(x->c, "Transfer-Encoding");
+}
+
 static void
 take_headers(const struct httpc *c, struct httpc_resp *rs)
 {
     const char *type = NULL;
-    struct curl_header *found = NULL;
     curl_off_t seconds = 0;
 
     rs->status = status_of(c);
     (void)curl_easy_getinfo(c->easy, CURLINFO_CONTENT_TYPE, &type);
     (void)snprintf(rs->content_type, sizeof rs->content_type, "%s", type == NULL ? "" : type);
     rs->retry_after_ms = -1;
-    if (curl_easy_header(c->easy, "Retry-After", 0, CURLH_HEADER, -1, &found) == CURLHE_OK &&
+    if (has_header(c, "Retry-After") &&
         curl_easy_getinfo(c->easy, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK) {
         rs->retry_after_ms = seconds < INT64_MAX / 1000 ? (int64_t)seconds * 1000 : INT64_MAX;
     }
@@ -395,6 +413,9 @@ perform(struct xfer *x)
     c->text[0] = '\0';
     CHECK(curl_multi_add_handle(c->multi, c->easy) == CURLM_OK);
     result = drive(x);
+    if (result == CURLE_OK && !is_end_certain(x)) {
+        result = CURLE_PARTIAL_FILE;
+    }
     if (result == CURLE_OK) {
         take_headers(c, x->rs);
     }

@@ -112,7 +112,7 @@ serve(int fd)
             return;
         }
     }
-    while (!peer.is_over) { /* keeps the connection until the test is over */
+    while (peer.n_requests == peer.n_steps && !peer.is_over) { /* kept until the test is over */
         clock_sleep_ms(10);
     }
 }
@@ -336,7 +336,7 @@ broken_answers_are_closed(void **state)
         OK_HEAD "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
         OK_HEAD "Transfer-Encoding: chunked\r\n\r\n3\r\nab",
         OK_HEAD "Transfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 20", "nonsense\r\n\r\n",
-        OK_HEAD};
+        OK_HEAD, OK_HEAD "\r\nwithout a length", "HTTP/1.0 200 OK\r\n\r\nwithout a length"};
 
     (void)state;
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {

@@ -232,7 +232,8 @@ start(struct httpd_conf c)
 {
     struct err e = {0};
 
-    shared.n_dropped = shared.n_handled = 0;
+    shared.n_dropped = 0;
+    shared.n_handled = 0;
     shared.parked = NULL;
     if (httpd_open(&c, &server, &e) != 0) {
         print_error("%s\n", e.msg);

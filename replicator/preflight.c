@@ -1,5 +1,5 @@
-/* check: see check.h. */
-#include "replicator/check.h"
+/* preflight: see preflight.h. */
+#include "replicator/preflight.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -339,7 +339,8 @@ report_close(struct report *r)
 }
 
 int
-check_run(const struct config_source *conf, bool as_json, unsigned *ret_failed, struct err *e)
+preflight_run(
+    const struct config_source *conf, bool as_json, unsigned *ret_failed, struct err *e)
 {
     struct report r;
     struct err why = {0};
@@ -411,7 +412,7 @@ say_drop(bool as_json, const char *what, const char *name, bool existed)
 }
 
 int
-check_drop(const struct config_source *conf, bool as_json, struct err *e)
+preflight_drop(const struct config_source *conf, bool as_json, struct err *e)
 {
     auto_pgconn struct pgconn *c = NULL;
     struct pgconn_conf pc = {

@@ -1,5 +1,5 @@
-/* changes: see changes.h. */
-#include "replicator/changes.h"
+/* feed: see feed.h. */
+#include "replicator/feed.h"
 
 #include <inttypes.h>
 
@@ -9,9 +9,9 @@
 enum { RELATIONS_BYTES = 64 * 1024 * 1024, ORIGIN_BYTES = 64 * 1024 };
 
 void
-changes_init(struct changes *c, const struct changes_conf *conf)
+feed_init(struct feed *c, const struct feed_conf *conf)
 {
-    *c = (struct changes){
+    *c = (struct feed){
         .next_schema = conf->next_schema, .find_key = conf->find_key, .arg = conf->arg};
     ack_init(&c->ack, conf->proven_lsn);
     pgoutput_init(&c->decoder, false);
@@ -20,7 +20,7 @@ changes_init(struct changes *c, const struct changes_conf *conf)
 }
 
 void
-changes_fini(struct changes *c)
+feed_fini(struct feed *c)
 {
     pgoutput_fini(&c->decoder);
     relcache_fini(&c->relations);
@@ -37,7 +37,7 @@ out_of_place(const struct pgoutput_msg *m, struct err *e)
 /* ---- transactions ---- */
 
 static int
-on_begin(struct changes *c, const struct pgoutput_msg *m, struct err *e)
+on_begin(struct feed *c, const struct pgoutput_msg *m, struct err *e)
 {
     if (c->ack.is_open) {
         return out_of_place(m, e);
@@ -51,7 +51,7 @@ on_begin(struct changes *c, const struct pgoutput_msg *m, struct err *e)
 
 /* The begin is written with the first record, so that an empty transaction leaves nothing. */
 static int
-need_begin(struct changes *c, const struct pgoutput_msg *m, struct buf *b, struct err *e)
+need_begin(struct feed *c, const struct pgoutput_msg *m, struct buf *b, struct err *e)
 {
     if (!c->ack.is_open) {
         return out_of_place(m, e);
@@ -64,7 +64,7 @@ need_begin(struct changes *c, const struct pgoutput_msg *m, struct buf *b, struc
 }
 
 static int
-on_commit(struct changes *c, const struct pgoutput_msg *m, struct buf *b, struct err *e)
+on_commit(struct feed *c, const struct pgoutput_msg *m, struct buf *b, struct err *e)
 {
     if (!c->ack.is_open) {
         return out_of_place(m, e);
@@ -88,7 +88,7 @@ on_commit(struct changes *c, const struct pgoutput_msg *m, struct buf *b, struct
 }
 
 static int
-on_origin(struct changes *c, const struct pgoutput_msg *m, struct err *e)
+on_origin(struct feed *c, const struct pgoutput_msg *m, struct err *e)
 {
     if (!c->ack.is_open) {
         return out_of_place(m, e);
@@ -104,7 +104,7 @@ on_origin(struct changes *c, const struct pgoutput_msg *m, struct err *e)
 /* ---- tables and rows ---- */
 
 static int
-on_relation(struct changes *c, const struct pgoutput_msg *m, struct err *e)
+on_relation(struct feed *c, const struct pgoutput_msg *m, struct err *e)
 {
     struct relation *rel = NULL;
     int rc = relcache_put(&c->relations, &m->relation, &rel, e);
@@ -116,7 +116,7 @@ on_relation(struct changes *c, const struct pgoutput_msg *m, struct err *e)
 
 /* A table with its schema version in the log. */
 static int
-need_relation(struct changes *c, const struct pgoutput_msg *m, uint32_t relid, struct buf *b,
+need_relation(struct feed *c, const struct pgoutput_msg *m, uint32_t relid, struct buf *b,
     struct relation **ret, struct err *e)
 {
     struct relation *rel = relcache_find(&c->relations, relid);
@@ -130,7 +130,7 @@ need_relation(struct changes *c, const struct pgoutput_msg *m, uint32_t relid, s
 }
 
 static int
-on_row(struct changes *c, const struct pgoutput_msg *m, struct buf *b, struct err *e)
+on_row(struct feed *c, const struct pgoutput_msg *m, struct buf *b, struct err *e)
 {
     struct relation *rel = NULL;
     int rc = need_begin(c, m, b, e);
@@ -141,7 +141,7 @@ on_row(struct changes *c, const struct pgoutput_msg *m, struct buf *b, struct er
 }
 
 static int
-on_truncate(struct changes *c, const struct pgoutput_msg *m, struct buf *b, struct err *e)
+on_truncate(struct feed *c, const struct pgoutput_msg *m, struct buf *b, struct err *e)
 {
     int rc = need_begin(c, m, b, e);
     for (uint32_t i = 0; rc == 0 && i < m->truncate.n; i++) {
@@ -155,8 +155,8 @@ on_truncate(struct changes *c, const struct pgoutput_msg *m, struct buf *b, stru
 }
 
 static int
-on_message(struct changes *c, const struct pgoutput_msg *m, int64_t sent_us, struct buf *b,
-    struct err *e)
+on_message(
+    struct feed *c, const struct pgoutput_msg *m, int64_t sent_us, struct buf *b, struct err *e)
 {
     if (m->message.is_transactional) {
         int rc = need_begin(c, m, b, e);
@@ -173,7 +173,7 @@ on_message(struct changes *c, const struct pgoutput_msg *m, int64_t sent_us, str
 }
 
 int
-changes_apply(struct changes *c, const struct pgoutput_copy *copy, struct buf *b, struct err *e)
+feed_apply(struct feed *c, const struct pgoutput_copy *copy, struct buf *b, struct err *e)
 {
     const struct pgoutput_msg *m = NULL;
     int rc = pgoutput_decode(&c->decoder, copy->data, false, &m, e);

@@ -1,0 +1,27 @@
+/* cmd_spawn: other programs of oneslot as child processes: found beside this one, fork and
+ * exec, no shell. */
+#ifndef ONESLOT_CLI_CMD_SPAWN_H
+#define ONESLOT_CLI_CMD_SPAWN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "proto/base/buf.h"
+#include "proto/base/err.h"
+
+/* The path of a program beside this one; NULL: this one. Owned by the caller. */
+char *cmd_spawn_path(const char *program);
+/* A supervised child: its own process group (a Ctrl-C reaches only the supervisor), ends with
+ * us, ONESLOT_SUPERVISED=our pid. argv[0] is the path. */
+int cmd_spawn_supervised(char *const argv[], pid_t *ret_pid, struct err *e) MUST_CHECK;
+/* Runs argv to its end with our stderr; what it prints goes to out, or to our stdout when out
+ * is NULL. *ret_status is its exit status (128 + signal; 127: cannot be run, said on stderr).
+ */
+int cmd_spawn_run(
+    char *const argv[], struct buf *out, int *ret_status, struct err *e) MUST_CHECK;
+/* Becomes argv; returns only when that failed. */
+int cmd_spawn_become(char *const argv[], struct err *e) MUST_CHECK;
+/* For a child: ends with its parent, `parent`; false when that has gone already. */
+bool cmd_spawn_tie(pid_t parent);
+
+#endif
