@@ -51,10 +51,24 @@ check_file_system(const struct config *conf, struct err *e)
     return 0;
 }
 
+/* A log in a folder whose own entry a power cut takes is lost whole. Synced also when it is
+ * there already: whoever made it may have been killed before. Where we may not read the folder
+ * above, we have not made it either. */
+static int
+make_folder(const char *path, struct err *e)
+{
+    int rc = fs_mkdir(path, 0700, e);
+    if (rc == 0) {
+        rc = fs_sync_parent(path, e);
+        rc = rc == ERR_REFUSED ? 0 : rc;
+    }
+    return rc;
+}
+
 static int
 prepare_folder(const struct config *conf, int *ret_lock, struct err *e)
 {
-    int rc = fs_mkdir(conf->data_dir, 0700, e);
+    int rc = make_folder(conf->data_dir, e);
     if (rc == 0) {
         rc = check_file_system(conf, e);
     }

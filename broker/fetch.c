@@ -96,6 +96,8 @@ make_batch(
     struct batch_header h = {
         .next_offset = next, .tail_offset = info.next, .epoch = info.epoch};
     batch_end(&m.w, &h);
+    /* What lies before a damage is answered; the next fetch begins at it and tells. */
+    rc = next > f->from ? 0 : rc;
     if (rc == 0) {
         *ret_records = m.records;
         *ret_next = next;

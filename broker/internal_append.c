@@ -1,3 +1,6 @@
+/* internal_append: the calls of append.sock. They run one after another on its only thread,
+ * which is therefore the log's writer; knows statuses and messages, leaves what they mean to
+ * writer. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,3 +1,5 @@
+/* internal_sink: sessions, offsets and reports of sink workers (P4). Knows positions and the
+ * state; nothing of what a sink writes. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -31,8 +31,8 @@ report(struct keeper *k, const struct err *why)
 {
     (void)pthread_mutex_lock(&k->lock);
     bool is_news = strcmp(k->stats.last_error, why == NULL ? "" : why->msg) != 0;
-    (void)snprintf(k->stats.last_error, sizeof k->stats.last_error, "%s",
-        why == NULL ? "" : why->msg);
+    (void)snprintf(
+        k->stats.last_error, sizeof k->stats.last_error, "%s", why == NULL ? "" : why->msg);
     (void)pthread_mutex_unlock(&k->lock);
     if (why == NULL || !is_news) {
         return;

@@ -24,8 +24,9 @@ put_lsn(struct jsonw *w, const char *key, uint64_t lsn)
     jsonw_str(w, key, (struct str){text, n});
 }
 
+/* file_bytes: what the file had at least, for check_data_file. */
 static void
-render(struct buf *b, const struct segment *sg)
+render(struct buf *b, const struct segment *sg, uint64_t file_bytes)
 {
     char uuid[UUID_TEXT_MAX];
     uuid_format(sg->head.uuid, uuid);
@@ -39,7 +40,7 @@ render(struct buf *b, const struct segment *sg)
     jsonw_u64(&w, "next", sg->tail.next);
     jsonw_u64(&w, "transactions", sg->tail.txns);
     jsonw_u64(&w, "bytes", sg->tail.bytes);
-    jsonw_u64(&w, "file_bytes", sg->file_bytes);
+    jsonw_u64(&w, "file_bytes", file_bytes);
     put_lsn(&w, "prior_lsn", sg->head.prior_lsn);
     jsonw_i64(&w, "prior_ts_us", sg->head.prior_ts_us);
     put_lsn(&w, "first_lsn", sg->first_lsn);
@@ -59,9 +60,16 @@ int
 manifest_write(const struct segment *sg, struct err *e)
 {
     auto_buf struct buf b;
-    buf_init(&b, MANIFEST_MAX);
-    render(&b, sg);
+    auto_free char *data = fs_join(sg->path, "data.mdb");
     auto_free char *path = fs_join(sg->path, MANIFEST_NAME);
+    struct stat info;
+    if (stat(data, &info) != 0) {
+        return err_set_sys(e, ERR_IO, errno, "cannot look at %s", data);
+    }
+    /* LMDB may count last pages that it never had to write. */
+    uint64_t bytes = (uint64_t)info.st_size;
+    buf_init(&b, MANIFEST_MAX);
+    render(&b, sg, bytes < sg->file_bytes ? bytes : sg->file_bytes);
     return fs_write_atomic(path, buf_str(&b), 0600, e);
 }
 

@@ -222,7 +222,8 @@ put_responses(struct jsonw *w, const struct route *r)
     put_response(w, status, r->summary, r->types, r->schema);
     while (next_word(&errors, &word)) {
         (void)snprintf(status, sizeof status, "%.*s", (int)word.n, word.p);
-        put_response(w, status, problem_title((unsigned)atoi(status)), API_PROBLEM, "Problem");
+        unsigned number = (unsigned)strtoul(status, NULL, 10);
+        put_response(w, status, problem_title(number), API_PROBLEM, "Problem");
     }
     put_response(w, "default", "Anything else that went wrong", API_PROBLEM, "Problem");
     jsonw_end_object(w);

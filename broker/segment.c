@@ -2,10 +2,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "broker/manifest.h"
@@ -212,36 +215,53 @@ segment_create(const char *log_dir, const struct segment_head *h, const struct s
     return 0;
 }
 
-/* The newest segment, or one whose sealing was cut short: written by LMDB's rules, so its meta
- * tells all. */
 static int
-load_unsealed(struct segment *sg, uint64_t map_bytes, struct err *e)
+read_meta(const struct segment *sg, struct store *st, struct segment_head *ret_head,
+    struct segment_tail *ret_tail, struct err *e)
 {
-    int rc = open_store(sg->path, map_bytes, false, &sg->st, e);
-    if (rc != 0) {
-        return rc;
-    }
     auto_store_txn struct store_txn *txn = NULL;
-    rc = store_begin(sg->st, false, &txn, e);
     struct str v;
+    int rc = store_begin(st, false, &txn, e);
     if (rc == 0) {
         rc = store_get(txn, SEGMENT_META, META_HEAD, &v, e);
     }
     if (rc == 0) {
-        rc = get_head(sg, v, &sg->head, e);
+        rc = get_head(sg, v, ret_head, e);
     }
     if (rc == 0) {
         rc = store_get(txn, SEGMENT_META, META_TAIL, &v, e);
     }
     if (rc == 0) {
-        rc = get_tail(sg, v, &sg->tail, e);
+        rc = get_tail(sg, v, ret_tail, e);
     }
-    if (rc == ERR_NOTFOUND) {
-        rc = err_set(e, ERR_CORRUPT, "segment %s has no head or tail; restore it from a backup",
+    return rc != ERR_NOTFOUND
+               ? rc
+               : err_set(e, ERR_CORRUPT,
+                     "segment %s has no head or tail; restore it from a backup", sg->path);
+}
+
+int
+segment_check_opened(const struct segment *sg, struct store *st, struct err *e)
+{
+    struct segment_head head;
+    struct segment_tail tail;
+    int rc = read_meta(sg, st, &head, &tail, e);
+    if (rc != 0) {
+        return rc;
+    }
+    if (memcmp(head.uuid, sg->head.uuid, API_UUID) != 0) {
+        return err_set(e, ERR_FOREIGN,
+            "the data.mdb in segment %s belongs to another log; restore it from a backup",
             sg->path);
     }
-    sg->file_bytes = store_used_bytes(sg->st);
-    return rc;
+    if (head.base != sg->head.base || head.epoch != sg->head.epoch ||
+        tail.next != sg->tail.next) {
+        return err_set(e, ERR_CORRUPT,
+            "the data.mdb in segment %s is that of another segment, from offset %" PRIu64
+            " to %" PRIu64 "; restore it from a backup",
+            sg->path, head.base, tail.next);
+    }
+    return 0;
 }
 
 /* What positions need to know of the first transaction without opening the segment again. */
@@ -263,6 +283,109 @@ load_first(struct segment *sg, struct err *e)
     sg->first_lsn = first.lsn;
     sg->first_ts_us = first.ts_us;
     return 0;
+}
+
+struct seal_count {
+    uint64_t next, bytes;
+};
+
+static int
+count_record(void *arg, const struct record_txn *t, const struct schema *s, uint64_t offset,
+    struct str whole, struct err *e)
+{
+    struct seal_count *n = arg;
+    (void)t;
+    (void)s;
+    (void)e;
+    n->next = offset + 1;
+    n->bytes += whole.n;
+    return 0;
+}
+
+static int
+verify_all(struct segment *sg, struct schemas *sc, struct err *e)
+{
+    struct seal_count n = {.next = sg->head.base};
+    uint64_t at = sg->head.base;
+    int rc = segment_scan(sg, sc, &at, sg->tail.next, count_record, &n, e);
+    if (rc == 0 && (n.next != sg->tail.next || n.bytes != sg->tail.bytes)) {
+        rc = err_set(e, ERR_CORRUPT,
+            "segment %s: %" PRIu64 " records of %" PRIu64 " bytes found, its tail says %" PRIu64
+            " of %" PRIu64 "; restore it from a backup",
+            sg->path, n.next - sg->head.base, n.bytes, sg->tail.next - sg->head.base,
+            sg->tail.bytes);
+    }
+    return rc;
+}
+
+/* In a process of its own, since LMDB reads through a map: what is not there ends in SIGBUS. */
+static _Noreturn void
+read_in_child(struct segment *sg, uint64_t map_bytes)
+{
+    const struct rlimit no_core = {0, 0};
+    struct err e;
+    (void)setrlimit(RLIMIT_CORE, &no_core);
+    (void)signal(SIGBUS, SIG_DFL);
+    (void)signal(SIGSEGV, SIG_DFL);
+    (void)signal(SIGABRT, SIG_DFL);
+    int rc = open_store(sg->path, map_bytes, false, &sg->st, &e);
+    if (rc == 0) {
+        rc = read_meta(sg, sg->st, &sg->head, &sg->tail, &e);
+    }
+    if (rc == 0) {
+        rc = load_first(sg, &e);
+    }
+    if (rc == 0) {
+        rc = verify_all(sg, schemas_new(), &e);
+    }
+    _exit(rc == 0 ? 0 : 1);
+}
+
+/* A data file that ends before the last page that LMDB counts was cut off, unless all that
+ * counts can be read nevertheless. */
+static int
+check_not_cut(struct segment *sg, uint64_t map_bytes, struct err *e)
+{
+    uint64_t bytes;
+    uint64_t counted;
+    int status = 0;
+    int rc = store_measure(sg->path, &bytes, &counted, e);
+    if (rc != 0 || bytes >= counted) {
+        return rc;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        read_in_child(sg, map_bytes);
+    }
+    if (pid < 0) {
+        return err_set_sys(e, ERR_NOMEM, errno, "cannot start a process to read %s", sg->path);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return 0;
+    }
+    return err_set(e, ERR_CORRUPT,
+        "%s/data.mdb was cut off: it has %" PRIu64 " bytes of %" PRIu64
+        "; restore this segment from a backup",
+        sg->path, bytes, counted);
+}
+
+/* The newest segment, or one whose sealing was cut short: written by LMDB's rules, so its meta
+ * tells all. */
+static int
+load_unsealed(struct segment *sg, uint64_t map_bytes, struct err *e)
+{
+    int rc = check_not_cut(sg, map_bytes, e);
+    if (rc == 0) {
+        rc = open_store(sg->path, map_bytes, false, &sg->st, e);
+    }
+    if (rc == 0) {
+        rc = read_meta(sg, sg->st, &sg->head, &sg->tail, e);
+    }
+    if (rc == 0) {
+        sg->file_bytes = store_used_bytes(sg->st);
+    }
+    return rc;
 }
 
 int
@@ -351,39 +474,6 @@ segment_discard(struct segment *sg, struct err *e)
         }
     }
     return 0;
-}
-
-struct seal_count {
-    uint64_t next, bytes;
-};
-
-static int
-count_record(void *arg, const struct record_txn *t, const struct schema *s, uint64_t offset,
-    struct str whole, struct err *e)
-{
-    struct seal_count *n = arg;
-    (void)t;
-    (void)s;
-    (void)e;
-    n->next = offset + 1;
-    n->bytes += whole.n;
-    return 0;
-}
-
-static int
-verify_all(struct segment *sg, struct schemas *sc, struct err *e)
-{
-    struct seal_count n = {.next = sg->head.base};
-    uint64_t at = sg->head.base;
-    int rc = segment_scan(sg, sc, &at, sg->tail.next, count_record, &n, e);
-    if (rc == 0 && (n.next != sg->tail.next || n.bytes != sg->tail.bytes)) {
-        rc = err_set(e, ERR_CORRUPT,
-            "segment %s: %" PRIu64 " records of %" PRIu64 " bytes found, its tail says %" PRIu64
-            " of %" PRIu64 "; restore it from a backup",
-            sg->path, n.next - sg->head.base, n.bytes, sg->tail.next - sg->head.base,
-            sg->tail.bytes);
-    }
-    return rc;
 }
 
 int

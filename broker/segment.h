@@ -116,7 +116,11 @@ int segment_find_lsn(struct segment *sg, uint64_t next, uint64_t lsn, struct seg
 int segment_find_ts(struct segment *sg, uint64_t next, int64_t ts_us, struct segment_place *ret,
     struct err *e) MUST_CHECK;
 
-/* ---- the layout, shared with segwrite ---- */
+/* ---- shared with segread and segwrite ---- */
+
+/* Whether the environment that was just opened is the one that the sealed segment's MANIFEST
+ * speaks of: files may have been swapped. ERR_CORRUPT, ERR_FOREIGN, ERR_NEWER. */
+int segment_check_opened(const struct segment *sg, struct store *st, struct err *e) MUST_CHECK;
 
 /* Head of a value in SEGMENT_RECORDS:
  *   count u32 | raw u32 | codec u8 | kind u8 | zero u16 | check u32

@@ -22,6 +22,23 @@ corrupt(const struct segment *sg, uint64_t offset, const char *what, struct err 
         sg->path, offset, what);
 }
 
+static int
+open_checked(struct segment *sg, const struct store_conf *c, struct err *e)
+{
+    struct store *st;
+    int rc = store_open(c, &st, e);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = segment_check_opened(sg, st, e);
+    if (rc != 0) {
+        store_close(st);
+        return rc;
+    }
+    sg->st = st;
+    return 0;
+}
+
 /* Opens the environment of a sealed segment when it is not open; leaves sg->lock held for
  * reading on success. */
 static int
@@ -38,7 +55,7 @@ read_lock(struct segment *sg, struct err *e)
         if (sg->st == NULL) {
             struct store_conf c = {
                 .path = sg->path, .is_sealed = true, .tables = {"m", "r", "t", "s"}};
-            rc = store_open(&c, &sg->st, e);
+            rc = open_checked(sg, &c, e);
         }
         (void)pthread_rwlock_unlock(&sg->lock);
         if (rc != 0) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "proto/base/check.h"
+#include "proto/base/fs.h"
 #include "proto/base/log.h"
 #include "proto/base/xmalloc.h"
 
@@ -147,6 +148,29 @@ store_open(const struct store_conf *c, struct store **ret, struct err *e)
     return 0;
 }
 
+int
+store_measure(const char *path, uint64_t *ret_bytes, uint64_t *ret_counted, struct err *e)
+{
+    struct store st = {.path = (char *)(uintptr_t)path};
+    struct stat file;
+    int fd = -1;
+    int rc = mdb_env_create(&st.env);
+    if (rc != 0) {
+        return store_fail(&st, rc, "cannot create an environment", e);
+    }
+    rc = mdb_env_open(st.env, path, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS, 0600);
+    if (rc == 0 && (mdb_env_get_fd(st.env, &fd) != 0 || fstat(fd, &file) != 0)) {
+        rc = errno;
+    }
+    if (rc == 0) {
+        *ret_bytes = (uint64_t)file.st_size;
+        *ret_counted = store_used_bytes(&st);
+    }
+    mdb_env_close(st.env);
+    /* ENOENT: LMDB's word for an empty file too */
+    return rc == 0 ? 0 : store_fail(&st, rc == ENOENT ? MDB_INVALID : rc, "cannot open", e);
+}
+
 void
 store_close(struct store *st)
 {
@@ -190,8 +214,7 @@ store_sync(struct store *st, struct err *e)
 {
     int fd;
     (void)mdb_env_get_fd(st->env, &fd);
-    return fsync(fd) == 0 ? 0
-                          : err_set_sys(e, ERR_IO, errno, "cannot sync %s/data.mdb", st->path);
+    return fs_sync_fd(fd, st->path, e);
 }
 
 int

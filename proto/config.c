@@ -276,8 +276,10 @@ check_readable(const struct conf_node *at, const char *path, struct err *e)
     }
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        return conf_error(at, e, "`%s` cannot be read (%s); create the file or remove the key",
-            at->key, strerror(errno));
+        /* lint:allow strerror: read before any thread is started */
+        const char *why = strerror(errno);
+        return conf_error(
+            at, e, "`%s` cannot be read (%s); create the file or remove the key", at->key, why);
     }
     return 0;
 }

@@ -1,5 +1,6 @@
-/* glob: table patterns of configuration and queries: "schema.table" with `*` (any run) and `?` (one
- * character) in either part; a pattern without a dot is "public.PATTERN". Case-sensitive. Pure. */
+/* glob: table patterns of configuration and queries: "schema.table" with `*` (any run) and `?`
+ * (one character) in either part; a pattern without a dot is "public.PATTERN". Case-sensitive.
+ * Pure. */
 #ifndef ONESLOT_PROTO_GLOB_H
 #define ONESLOT_PROTO_GLOB_H
 
@@ -10,6 +11,7 @@
 
 bool glob_has_wildcard(struct str pattern);
 bool glob_match_table(struct str pattern, struct str schema, struct str table);
-int glob_check(struct str pattern, struct err *e) MUST_CHECK; /* ERR_PARSE: empty, two dots, ... */
+int glob_check(
+    struct str pattern, struct err *e) MUST_CHECK; /* ERR_PARSE: empty, two dots, ... */
 
 #endif

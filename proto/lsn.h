@@ -8,7 +8,7 @@
 
 #include "proto/base/str.h"
 
-#define LSN_FMT "%" PRIX32 "/%" PRIX32
+#define LSN_FMT      "%" PRIX32 "/%" PRIX32
 #define LSN_ARG(lsn) (uint32_t)((lsn) >> 32), (uint32_t)(lsn)
 
 enum { LSN_TEXT_MAX = 18 };

@@ -9,7 +9,13 @@
 #include "proto/base/err.h"
 #include "proto/base/str.h"
 
-enum position_kind { POSITION_EARLIEST, POSITION_LATEST, POSITION_OFFSET, POSITION_LSN, POSITION_TIME };
+enum position_kind {
+    POSITION_EARLIEST,
+    POSITION_LATEST,
+    POSITION_OFFSET,
+    POSITION_LSN,
+    POSITION_TIME
+};
 
 struct position {
     enum position_kind kind;

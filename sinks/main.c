@@ -110,8 +110,9 @@ static int
 print(const char *text)
 {
     if (fputs(text, stdout) < 0 || fflush(stdout) != 0) {
-        (void)fprintf(
-            stderr, "oneslot-sink: cannot write to standard output: %s\n", strerror(errno));
+        /* lint:allow strerror: said before any thread is started */
+        const char *why = strerror(errno);
+        (void)fprintf(stderr, "oneslot-sink: cannot write to standard output: %s\n", why);
         return EXIT_FAILED;
     }
     return EXIT_DONE;

@@ -38,6 +38,7 @@ cmd_print(const struct cmd_args *a, struct str text)
     if (errno == EPIPE) {
         return CMD_FAILED;
     }
+    /* lint:allow strerror: a program of one thread */
     return cmd_complain(a, CMD_FAILED, "cannot write to standard output: %s", strerror(errno));
 }
 
@@ -55,6 +56,9 @@ cmd_help(struct buf *b, const struct cmd *c)
     buf_printf(b, "Usage: oneslot %s %s\n\n%s\nOptions:\n", c->name, c->synopsis, c->about);
     cmd_options_help(b, c->options);
     buf_printf(b, "\nExamples:\n%s", c->examples);
+    if (c->more_help != NULL) {
+        c->more_help(b);
+    }
 }
 
 static void

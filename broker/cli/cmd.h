@@ -22,6 +22,7 @@ struct cmd {
     const char *about;    /* paragraphs of at most 78 columns */
     const char *examples; /* lines with their indent */
     const struct cmd_option *options;
+    void (*more_help)(struct buf *b); /* NULL: none */
     int (*run)(const struct cmd_args *a);
 };
 

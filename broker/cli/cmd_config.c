@@ -55,6 +55,14 @@ run(const struct cmd_args *a)
     return status == CMD_DONE ? cmd_print(a, buf_str(&b)) : status;
 }
 
+static void
+put_keys(struct buf *b)
+{
+    buf_puts(b, "\nKeys of the configuration (`oneslot-sink --help-kind KIND` has those of a "
+                "sink's kind):\n");
+    config_help(b);
+}
+
 static const struct cmd_option options[] = {CMD_OPTION_CONFIG, CMD_OPTION_HELP, CMD_OPTION_END};
 
 const struct cmd cmd_config = {
@@ -70,5 +78,6 @@ const struct cmd cmd_config = {
     .examples = "  oneslot config\n"
                 "  oneslot config -c other.yaml | diff - <(oneslot config)\n",
     .options = options,
+    .more_help = put_keys,
     .run = run,
 };

@@ -49,6 +49,7 @@ static _Noreturn void
 exec_or_die(char *const argv[])
 {
     (void)execvp(argv[0], argv);
+    /* lint:allow strerror: a program of one thread */
     (void)fprintf(stderr, "oneslot: cannot run %s: %s\n", argv[0], strerror(errno));
     _exit(EXIT_CANNOT_RUN);
 }

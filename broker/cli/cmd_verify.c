@@ -114,6 +114,7 @@ list_segments(struct verify *v)
     if (d == NULL) {
         return cmd_complain(v->a, CMD_FAILED,
             "cannot read the log's folder %s: %s; is data_dir right?", v->log_dir,
+            /* lint:allow strerror: a program of one thread */
             strerror(errno));
     }
     for (const struct dirent *de = readdir(d); de != NULL && v->n < SEGMENTS_MAX;

@@ -11,7 +11,8 @@ struct backoff {
 };
 
 void backoff_init(struct backoff *b, int64_t min_ms, int64_t max_ms, uint64_t seed);
-/* The delay before the next try: between half of and the whole current step; the step then doubles. */
+/* The delay before the next try: between half of and the whole current step; the step then
+ * doubles. */
 int64_t backoff_next_ms(struct backoff *b);
 void backoff_reset(struct backoff *b); /* after success */
 

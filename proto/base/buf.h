@@ -1,5 +1,6 @@
-/* buf: a growable byte buffer with a limit and a sticky failure. Once a put would pass `max` the buffer is
- * `failed` and later puts do nothing: check once, at the end (buf_ok). Allocation failure aborts. */
+/* buf: a growable byte buffer with a limit and a sticky failure. Once a put would pass `max`
+ * the buffer is `failed` and later puts do nothing: check once, at the end (buf_ok). Allocation
+ * failure aborts. */
 #ifndef ONESLOT_BASE_BUF_H
 #define ONESLOT_BASE_BUF_H
 
@@ -22,7 +23,8 @@ void buf_init(struct buf *b, size_t max);
 void buf_fini(struct buf *b); /* accepts a zeroed one */
 /* Empties it and clears the failure; keeps the memory unless it is above keep bytes. */
 void buf_reset(struct buf *b, size_t keep);
-/* Makes room for n more bytes and returns where they start, or NULL (failed). Does not move n. */
+/* Makes room for n more bytes and returns where they start, or NULL (failed). Does not move n.
+ */
 char *buf_room_slow(struct buf *b, size_t n);
 
 static inline char *
@@ -63,7 +65,8 @@ buf_put_str(struct buf *b, struct str s)
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* A NUL behind the content (not counted in n); the string is valid until the next put. "" if failed. */
+/* A NUL behind the content (not counted in n); the string is valid until the next put. "" if
+ * failed. */
 const char *buf_cstr(struct buf *b);
 
 static inline bool

@@ -1,4 +1,5 @@
-/* bytes: fixed-width integers at any alignment. be = network order (pgoutput, LMDB keys), le = our files. */
+/* bytes: fixed-width integers at any alignment. be = network order (pgoutput, LMDB keys), le =
+ * our files. */
 #ifndef ONESLOT_BASE_BYTES_H
 #define ONESLOT_BASE_BYTES_H
 

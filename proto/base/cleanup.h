@@ -1,4 +1,5 @@
-/* cleanup: scope-bound release (gcc and clang attribute). In one function use either auto_* or goto. */
+/* cleanup: scope-bound release (gcc and clang attribute). In one function use either auto_* or
+ * goto. */
 #ifndef ONESLOT_BASE_CLEANUP_H
 #define ONESLOT_BASE_CLEANUP_H
 
@@ -19,7 +20,7 @@ cleanup_close(int *fd)
     }
 }
 
-#define auto_free __attribute__((cleanup(cleanup_free)))
+#define auto_free  __attribute__((cleanup(cleanup_free)))
 #define auto_close __attribute__((cleanup(cleanup_close)))
 
 /* Moves a pointer out of an auto_free variable: p = take_ptr(&q) leaves q NULL. */

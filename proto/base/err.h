@@ -1,6 +1,6 @@
-/* err: errors as values. A fallible function returns 0 or a negative ERR_*; across module borders the last
- * parameter is a `struct err *` that the caller owns. `ret_*` outputs are untouched on failure.
- * Library code fills and returns; only mains and loops log. */
+/* err: errors as values. A fallible function returns 0 or a negative ERR_*; across module
+ * borders the last parameter is a `struct err *` that the caller owns. `ret_*` outputs are
+ * untouched on failure. Library code fills and returns; only mains and loops log. */
 #ifndef ONESLOT_BASE_ERR_H
 #define ONESLOT_BASE_ERR_H
 
@@ -42,12 +42,14 @@ struct err {
 /* Fills e (which may be NULL) and returns code. printf format. */
 #define err_set(e, code, ...) err_set_at((e), (code), 0, __FILE__, __LINE__, __VA_ARGS__)
 /* The same with errno's text appended (": No space left on device"). */
-#define err_set_sys(e, code, sys, ...) err_set_at((e), (code), (sys), __FILE__, __LINE__, __VA_ARGS__)
+#define err_set_sys(e, code, sys, ...)                                                         \
+    err_set_at((e), (code), (sys), __FILE__, __LINE__, __VA_ARGS__)
 
-int err_set_at(struct err *e, int code, int sys, const char *file, int line, const char *fmt, ...)
-    __attribute__((format(printf, 6, 7)));
+int err_set_at(struct err *e, int code, int sys, const char *file, int line, const char *fmt,
+    ...) __attribute__((format(printf, 6, 7)));
 
-/* Puts "prefix: " before e's message (context on the way up); returns e->code. e must be there. */
+/* Puts "prefix: " before e's message (context on the way up); returns e->code. e must be there.
+ */
 int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 void err_clear(struct err *e);

@@ -50,8 +50,8 @@ code_of(int sys)
 
 /* ---- syncs ---- */
 
-static int
-sync_fd(int fd, const char *path, struct err *e)
+int
+fs_sync_fd(int fd, const char *path, struct err *e)
 {
     if (fsync(fd) != 0) {
         return err_set_sys(e, ERR_IO, errno, "cannot sync %s", path);
@@ -59,26 +59,14 @@ sync_fd(int fd, const char *path, struct err *e)
     return 0;
 }
 
-static int
-sync_path(const char *path, int flags, struct err *e)
-{
-    int auto_close fd = open(path, O_RDONLY | O_CLOEXEC | flags);
-    if (fd < 0) {
-        return fail_sys(e, errno, "cannot open %s to sync it", path);
-    }
-    return sync_fd(fd, path, e);
-}
-
 int
 fs_sync_dir(const char *path, struct err *e)
 {
-    return sync_path(path, O_DIRECTORY, e);
-}
-
-int
-fs_sync_file(const char *path, struct err *e)
-{
-    return sync_path(path, 0, e);
+    int auto_close fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    if (fd < 0) {
+        return fail_sys(e, errno, "cannot open %s to sync it", path);
+    }
+    return fs_sync_fd(fd, path, e);
 }
 
 /* ---- paths ---- */
@@ -108,6 +96,13 @@ parent_of(const char *path)
         n--;
     }
     return n == 0 ? xstrdup(".") : xstrndup(path, n);
+}
+
+int
+fs_sync_parent(const char *path, struct err *e)
+{
+    auto_free char *dir = parent_of(path);
+    return fs_sync_dir(dir, e);
 }
 
 /* ---- operations ---- */
@@ -154,7 +149,7 @@ write_synced(const char *path, struct str content, mode_t mode, struct err *e)
         return fail_sys(e, errno, "cannot create %s", path);
     }
     int rc = write_all(fd, content, path, e);
-    return rc != 0 ? rc : sync_fd(fd, path, e);
+    return rc != 0 ? rc : fs_sync_fd(fd, path, e);
 }
 
 int

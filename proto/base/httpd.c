@@ -311,6 +311,18 @@ httpd_is_unix(const struct httpd_req *rq)
     return rq->conn->d->unix_path != NULL;
 }
 
+bool
+httpd_is_gone(const struct httpd_req *rq)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(rq->mc, MHD_CONNECTION_INFO_CONNECTION_FD);
+    char c;
+
+    CHECK(info != NULL);
+    ssize_t n = recv(info->connect_fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
 static bool
 lookup(const struct httpd_req *rq, enum MHD_ValueKind kind, const char *name, struct str *ret)
 {

@@ -64,6 +64,9 @@ bool httpd_query_known(
 bool httpd_header(const struct httpd_req *rq, const char *name, struct str *ret);
 struct str httpd_body(const struct httpd_req *rq);
 bool httpd_is_unix(const struct httpd_req *rq);
+/* Has the client closed its side? While a request is suspended nobody looks at its socket: who
+ * waits without an end asks now and then. */
+bool httpd_is_gone(const struct httpd_req *rq);
 /* One pointer that the application keeps with the request; drop (may be NULL) is called at its
  * very end, whatever ended it. A client that vanishes while the request is suspended is noticed
  * after httpd_resume. */

@@ -109,7 +109,8 @@ log_quote_str(struct str s)
     bool is_cut;
     text[0] = '"';
     size_t n = 1 + escape(text + 1, LOG_QUOTE_MAX - 1 - sizeof tail, s, true, &is_cut);
-    strcpy(text + n, is_cut ? tail : tail + 3);
+    const char *end = is_cut ? tail : tail + 3;
+    memcpy(text + n, end, strlen(end) + 1);
     return text;
 }
 

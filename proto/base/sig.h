@@ -4,7 +4,8 @@
 
 #include <stdbool.h>
 
-/* Installs handlers; a readable eventfd tells that a stop was asked for. Call once, before any thread. */
+/* Installs handlers; a readable eventfd tells that a stop was asked for. Call once, before any
+ * thread. */
 void sig_init(void);
 bool sig_stop_requested(void);
 /* The eventfd; it stays readable for good once a stop was asked for. Never read or close it. */

@@ -1,5 +1,5 @@
-/* xmalloc: small fixed allocations die on failure (restart is the recovery path). What is sized by input
- * is bounded by a limit first and uses buf or a checked malloc. */
+/* xmalloc: small fixed allocations die on failure (restart is the recovery path). What is sized
+ * by input is bounded by a limit first and uses buf or a checked malloc. */
 #ifndef ONESLOT_BASE_XMALLOC_H
 #define ONESLOT_BASE_XMALLOC_H
 

@@ -118,14 +118,14 @@ cut(struct file *f, uint64_t to, struct err *e)
 /* P9: nobody syncs again. What was not synced leaves the page cache too, so that the next
  * process does not find it there and take it for durable. */
 static int
-sync_failed(struct file *f, struct err *e)
+sync_or_cut(struct file *f, struct err *e)
 {
-    int sys = errno;
-    if (ftruncate(f->fd, (off_t)f->synced) != 0) {
-        return err_set_sys(e, ERR_IO, sys,
-            "cannot sync %s, nor cut it back to %" PRIu64 " bytes", f->path, f->synced);
+    int rc = fs_sync_fd(f->fd, f->path, e);
+    if (rc != 0 && ftruncate(f->fd, (off_t)f->synced) != 0 && e != NULL) {
+        (void)err_prefix(
+            e, "cannot cut back to %" PRIu64 " bytes what cannot be synced", f->synced);
     }
-    return err_set_sys(e, ERR_IO, sys, "cannot sync %s", f->path);
+    return rc;
 }
 
 /* What a killed process wrote is whole in the page cache without being on disk, and a file that
@@ -134,8 +134,9 @@ sync_failed(struct file *f, struct err *e)
 static int
 sync_opened(struct file *f, struct err *e)
 {
-    if (fsync(f->fd) != 0) {
-        return sync_failed(f, e);
+    int rc = sync_or_cut(f, e);
+    if (rc != 0) {
+        return rc;
     }
     f->synced = f->end;
     return fs_sync_dir(f->folder, e);
@@ -234,11 +235,11 @@ sync_lines(struct file *f, struct err *e)
     if (f->end == f->synced) {
         return 0;
     }
-    if (fdatasync(f->fd) != 0) {
-        return sync_failed(f, e);
+    int rc = sync_or_cut(f, e);
+    if (rc == 0) {
+        f->synced = f->end;
     }
-    f->synced = f->end;
-    return 0;
+    return rc;
 }
 
 /* A write that ended early: back to the last whole line, and for want of space again later. */
@@ -269,8 +270,8 @@ write_lines(struct file *f, struct err *e)
         }
         done += (size_t)w;
     }
-    /* starts the disk on it while the next lines are rendered; whether it went well says the
-     * sync */
+    /* starts the disk on these lines while the next ones are rendered; whether it went well
+     * says the sync. lint:allow sync_file_range: not a sync */
     (void)sync_file_range(f->fd, (off_t)f->end, (off_t)f->lines.n, SYNC_FILE_RANGE_WRITE);
     f->end += f->lines.n;
     return 0;

@@ -322,8 +322,8 @@ def documented(name: str) -> bool:
 # How tables in the code name what a user can see: (what, folders, pattern of one entry, least number expected).
 TABLES = (
     ("option", CODE, r'\{\s*(?:\.name\s*=\s*)?"([a-z_]+)"\s*,\s*(?:\.type\s*=\s*)?CONF_[A-Z]+', 15),
-    ("command", ("broker/cli",), r'\{\s*(?:\.name\s*=\s*)?"([a-z-]+)"\s*,[^{}]*?\b(?:cmd|cli)_\w+', 8),
-    ("HTTP path", ("broker",), r'"(?:GET|POST|DELETE)"\s*,\s*"(/[^"]*)"', 6),
+    ("command", ("broker/cli",), r'\.name = "([a-z-]+)",\s*\.summary = ', 9),
+    ("HTTP path", ("broker",), r'\.path = "(/[^"]*)"', 10),
 )
 
 

@@ -1,5 +1,7 @@
 /* changes: GET /changes over real connections, from a real log (P7, P10). */
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 
 #include "serve_support.h"
 
@@ -433,6 +435,66 @@ test_wait(void **state)
     serve_fini(&s);
 }
 
+/* ---- bare sockets ---- */
+
+/* Asks over a connection of its own and leaves it open. */
+static int
+ask(struct serve *s, const char *path)
+{
+    char request[256];
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(httpd_port(s->tcp))};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(connect(fd, (struct sockaddr *)(void *)&at, sizeof at), 0);
+    int n = snprintf(request, sizeof request,
+        "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path);
+    assert_int_equal(write(fd, request, (size_t)n), n);
+    return fd;
+}
+
+static void
+test_headers(void **state)
+{
+    (void)state;
+    struct serve s;
+    char answer[4096];
+    char want[64];
+    size_t n = 0;
+    ssize_t got;
+    serve_small(&s);
+    uint64_t earliest = journal_earliest(s.bk.journal);
+    int fd = ask(&s, "/changes?from=latest");
+    while ((got = read(fd, answer + n, sizeof answer - 1 - n)) > 0) {
+        n += (size_t)got;
+    }
+    answer[n] = '\0';
+    (void)close(fd);
+    (void)snprintf(
+        want, sizeof want, "\r\nOneslot-Earliest: %llu\r\n", (unsigned long long)earliest);
+    assert_non_null(strstr(answer, want));
+    (void)snprintf(want, sizeof want, "\r\nOneslot-Tail: %llu\r\n",
+        (unsigned long long)earliest + NTXNS * NROWS);
+    assert_non_null(strstr(answer, want));
+    assert_non_null(strstr(answer, "\r\nOneslot-Epoch: 1\r\n"));
+    serve_fini(&s);
+}
+
+/* Nobody looks at the socket of a request that waits: the next wake does, whatever it brings.
+ */
+static void
+test_follower_that_vanished_gives_its_place_back(void **state)
+{
+    (void)state;
+    struct serve s;
+    serve_small(&s);
+    int fd = ask(&s, "/changes?follow=1&ops=message");
+    SERVE_WAIT(atomic_load(&s.bk.readers.served) == 1);
+    (void)close(fd);
+    append_txns(&s, NTXNS, NTXNS + 1, NROWS);
+    SERVE_WAIT(atomic_load(&s.bk.readers.open) == 0);
+    serve_fini(&s);
+}
+
 /* ---- other formats ---- */
 
 static void
@@ -684,6 +746,8 @@ main(void)
         cmocka_unit_test(test_following),
         cmocka_unit_test(test_stop_breaks_followers_off),
         cmocka_unit_test(test_wait),
+        cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_follower_that_vanished_gives_its_place_back),
         cmocka_unit_test(test_sse),
         cmocka_unit_test(test_sse_resumes),
         cmocka_unit_test(test_msgpack),

@@ -21,8 +21,12 @@ _PINNED = (
     "SET extra_float_digits = 3",
 )
 _BOOL, _INTS, _FLOATS, _JSON = 16, (20, 21, 23), (700, 701), (114, 3802)
+# A domain counts as what it is made of.
 _COLUMNS = """
-SELECT attname, atttypid::int, attnum FROM pg_attribute
+SELECT attname, (
+  WITH RECURSIVE made_of(oid) AS (
+    SELECT atttypid UNION SELECT typbasetype FROM made_of JOIN pg_type USING (oid) WHERE typtype = 'd')
+  SELECT oid::int FROM made_of JOIN pg_type USING (oid) WHERE typtype <> 'd'), attnum FROM pg_attribute
 WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
 """
 # The replica identity's columns; under FULL the primary key's.
