@@ -95,6 +95,30 @@ tail_moved(void *arg)
     }
 }
 
+/* P6: a configured sink is one that retention waits for, also before its worker was ever there
+ * (or while it is disabled). Where its start cannot be had its worker says so. */
+static int
+register_sinks(struct broker *bk, struct err *e)
+{
+    const struct config *conf = bk->conf;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < conf->nsinks; i++) {
+        struct sink_row row;
+        struct journal_place place;
+        struct err why;
+        if (state_sink(bk->state, conf->sinks[i].name, &row, &why) == 0 ||
+            journal_find(bk->journal, &conf->sinks[i].start, &place, &why) != 0) {
+            continue;
+        }
+        memset(&row, 0, sizeof row);
+        (void)snprintf(row.name, sizeof row.name, "%s", conf->sinks[i].name);
+        (void)snprintf(row.kind, sizeof row.kind, "%s", config_kind_name(conf->sinks[i].kind));
+        row.next = place.offset;
+        rc = state_set_sink(bk->state, &row, e);
+    }
+    return rc;
+}
+
 static int
 open_stores(struct broker *bk, struct err *e)
 {
@@ -121,7 +145,7 @@ open_stores(struct broker *bk, struct err *e)
         };
         rc = writer_new(&c, &bk->writer, e);
     }
-    return rc;
+    return rc == 0 ? register_sinks(bk, e) : rc;
 }
 
 static void
@@ -168,6 +192,15 @@ broker_open(const struct config *conf, struct broker **ret, struct err *e)
     int lock_fd;
     int rc = prepare_folder(conf, &lock_fd, e);
     return rc == 0 ? open_locked(conf, lock_fd, ret, e) : rc;
+}
+
+void
+broker_end_on_fatal(int rc, const struct err *e)
+{
+    if (err_class(rc) == ERR_CLASS_FATAL) {
+        log_err(LOG_ERROR, "write_failed", e, "ending; a restart recovers");
+        _Exit(1);
+    }
 }
 
 void

@@ -21,7 +21,7 @@
 
 /* What the replicator said last. Texts are bounded copies. */
 struct source_report {
-    struct api_source_status status; /* its strings point into the texts below */
+    struct api_source_status status; /* its strings are empty: the texts are below */
     char slot[STATE_NAME_MAX], wal_status[STATE_NAME_MAX], last_error[API_TEXT_MAX];
     int64_t at_ms; /* monotonic; 0: never */
 };
@@ -29,7 +29,7 @@ struct source_report {
 /* What a sink's worker said last. */
 struct sink_report {
     char name[STATE_NAME_MAX];
-    struct api_sink_status status; /* last_error points to the text below */
+    struct api_sink_status status; /* its strings are empty: the text is below */
     char last_error[API_TEXT_MAX];
     int64_t at_ms;             /* monotonic; 0: never */
     double records_per_second; /* over the last reports */
@@ -56,6 +56,9 @@ struct broker {
 /* Opens data folder, log and state, starts the keeper. Locks DATA_DIR/LOCK. */
 int broker_open(const struct config *conf, struct broker **ret, struct err *e) MUST_CHECK;
 void broker_close(struct broker *bk); /* accepts NULL */
+/* P9: after a write that failed what is on disk is unknown: ends the process before anything is
+ * answered. */
+void broker_end_on_fatal(int rc, const struct err *e);
 /* The whole process: opens, serves until sig_stop_requested(), closes. */
 int broker_run(const struct config *conf, struct err *e) MUST_CHECK;
 

@@ -242,10 +242,7 @@ forget_sink(struct broker *bk, const char *name, struct err *e)
         rc = state_forget_sink(bk->state, name, e);
     }
     (void)pthread_mutex_unlock(&bk->retain_lock);
-    if (err_class(rc) == ERR_CLASS_FATAL) { /* P9 */
-        log_err(LOG_ERROR, "write_failed", e, "ending; a restart recovers");
-        _Exit(1);
-    }
+    broker_end_on_fatal(rc, e);
     return rc;
 }
 

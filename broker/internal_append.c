@@ -1,8 +1,7 @@
 /* internal_append: the calls of append.sock. They run one after another on its only thread,
  * which is therefore the log's writer; knows statuses and messages, leaves what they mean to
  * writer. */
-#include <stdlib.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "broker/internal.h"
 #include "broker/problem.h"
@@ -27,16 +26,6 @@ get_source(struct broker *bk, struct httpd_req *rq)
     respond_msgpack(rq, &b);
 }
 
-/* P9: what is on disk is unknown; say so and end before anything is answered. */
-static void
-end_on_fatal(int rc, const struct err *e)
-{
-    if (err_class(rc) == ERR_CLASS_FATAL) {
-        log_err(LOG_ERROR, "write_failed", e, "ending; a restart recovers");
-        _Exit(1);
-    }
-}
-
 static void
 put_source(struct broker *bk, struct httpd_req *rq)
 {
@@ -46,7 +35,7 @@ put_source(struct broker *bk, struct httpd_req *rq)
     if (rc == 0) {
         rc = writer_set_source(bk->writer, &u, &e);
     }
-    end_on_fatal(rc, &e);
+    broker_end_on_fatal(rc, &e);
     if (rc != 0) {
         problem_respond(rq, &e);
         return;
@@ -54,15 +43,12 @@ put_source(struct broker *bk, struct httpd_req *rq)
     get_source(bk, rq);
 }
 
-static struct str
-keep_text(char *to, size_t size, struct str s)
+/* As much of it as fits. */
+static void
+keep_text(char *to, size_t size, struct str *s)
 {
-    size_t n = s.n < size ? s.n : size - 1;
-    if (n > 0) {
-        memcpy(to, s.p, n);
-    }
-    to[n] = '\0';
-    return (struct str){to, n};
+    (void)snprintf(to, size, "%.*s", (int)(s->n < size ? s->n : size), s->n == 0 ? "" : s->p);
+    *s = (struct str){0};
 }
 
 static void
@@ -77,9 +63,9 @@ source_status(struct broker *bk, struct httpd_req *rq)
     (void)pthread_mutex_lock(&bk->report_lock);
     struct source_report *r = &bk->source;
     r->status = s;
-    r->status.slot = keep_text(r->slot, sizeof r->slot, s.slot);
-    r->status.wal_status = keep_text(r->wal_status, sizeof r->wal_status, s.wal_status);
-    r->status.last_error = keep_text(r->last_error, sizeof r->last_error, s.last_error);
+    keep_text(r->slot, sizeof r->slot, &r->status.slot);
+    keep_text(r->wal_status, sizeof r->wal_status, &r->status.wal_status);
+    keep_text(r->last_error, sizeof r->last_error, &r->status.last_error);
     r->at_ms = clock_mono_ms();
     (void)pthread_mutex_unlock(&bk->report_lock);
     struct buf empty;
@@ -93,7 +79,7 @@ open_session(struct broker *bk, struct httpd_req *rq)
     struct api_session s;
     struct err e;
     int rc = writer_open_session(bk->writer, &s, &e);
-    end_on_fatal(rc, &e);
+    broker_end_on_fatal(rc, &e);
     if (rc != 0) {
         problem_respond(rq, &e);
         return;
@@ -117,7 +103,7 @@ append(struct broker *bk, struct httpd_req *rq)
         struct str frames = {body.p + API_APPEND_HEAD, body.n - API_APPEND_HEAD};
         rc = writer_append(bk->writer, &head, frames, &done, &e);
     }
-    end_on_fatal(rc, &e);
+    broker_end_on_fatal(rc, &e);
     if (rc != 0) {
         problem_respond(rq, &e);
         return;

@@ -35,16 +35,6 @@ sink_name(struct str name, char to[STATE_NAME_MAX], struct err *e)
     return 0;
 }
 
-/* A commit of the state that failed leaves the offset unknown (P9). */
-static void
-end_on_fatal(int rc, const struct err *e)
-{
-    if (err_class(rc) == ERR_CLASS_FATAL) {
-        log_err(LOG_ERROR, "write_failed", e, "ending; a restart recovers");
-        _Exit(1);
-    }
-}
-
 static void
 respond_session(struct broker *bk, struct httpd_req *rq, const struct sink_row *row)
 {
@@ -116,7 +106,7 @@ internal_sink_session(struct broker *bk, struct httpd_req *rq, struct str name_i
         rc = open_session(bk, name, &o, &row, &e);
         (void)pthread_mutex_unlock(&bk->retain_lock);
     }
-    end_on_fatal(rc, &e);
+    broker_end_on_fatal(rc, &e);
     if (rc != 0) {
         problem_respond(rq, &e);
         return;
@@ -141,7 +131,10 @@ move_offset(struct broker *bk, const char *name, const struct api_sink_commit *c
             "sink '%s': session %" PRIu64 " is over; the newest is %" PRIu64, name,
             c->generation, row->generation);
     }
-    if (c->expect != row->next || c->next < c->expect) {
+    if (c->next < c->expect) {
+        return err_set(e, ERR_PARSE, "sink '%s': an offset only moves forward", name);
+    }
+    if (c->expect != row->next) {
         return err_set(e, ERR_FENCED, "sink '%s' stands at %" PRIu64 ", not at %" PRIu64, name,
             row->next, c->expect);
     }
@@ -171,7 +164,7 @@ internal_sink_commit(struct broker *bk, struct httpd_req *rq, struct str name_in
         rc = move_offset(bk, name, &c, &row, &e);
         (void)pthread_mutex_unlock(&bk->retain_lock);
     }
-    end_on_fatal(rc, &e);
+    broker_end_on_fatal(rc, &e);
     if (rc != 0) {
         problem_respond(rq, &e);
         return;
@@ -250,6 +243,7 @@ internal_sink_status(struct broker *bk, struct httpd_req *rq, struct str name_in
             memcpy(r->last_error, s.last_error.p, n);
         }
         r->last_error[n] = '\0';
+        r->status.last_error = (struct str){0}; /* it was a view into the request */
     }
     (void)pthread_mutex_unlock(&bk->report_lock);
     struct buf empty;

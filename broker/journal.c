@@ -15,8 +15,7 @@
 #include "proto/base/xmalloc.h"
 
 enum {
-    OPEN_SEALED_MAX = 64, /* environments of sealed segments kept open */
-    SEGMENTS_MAX = 1 << 20
+    OPEN_SEALED_MAX = 64 /* environments of sealed segments kept open */
 };
 
 struct journal {
@@ -28,6 +27,7 @@ struct journal {
     char *dir, *trash;
     uint8_t uuid[API_UUID];
     uint64_t segment_bytes, map_bytes;
+    uint64_t uses; /* counts, so that segments know which was used last */
     struct schemas *schemas;
     void (*on_tail)(void *arg);
     void *on_tail_arg;
@@ -79,7 +79,7 @@ list_folder(const char *path, struct names *ret, struct err *e)
     }
     *ret = (struct names){0};
     struct dirent *entry;
-    while ((errno = 0, entry = readdir(d)) != NULL && ret->n < SEGMENTS_MAX) {
+    while ((errno = 0, entry = readdir(d)) != NULL) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             ret->v = xreallocarray(ret->v, ret->n + 1, sizeof *ret->v);
             ret->v[ret->n++] = xstrdup(entry->d_name);
@@ -168,22 +168,6 @@ load_all(struct journal *j, struct err *e)
 }
 
 static int
-empty_trash(struct journal *j, struct err *e)
-{
-    struct names names;
-    int rc = list_folder(j->trash, &names, e);
-    if (rc != 0) {
-        return rc;
-    }
-    for (size_t i = 0; rc == 0 && i < names.n; i++) {
-        auto_free char *path = fs_join(j->trash, names.v[i]);
-        rc = fs_remove_tree(path, e);
-    }
-    names_fini(&names);
-    return rc;
-}
-
-static int
 make_first(struct journal *j, struct err *e)
 {
     struct segment_head h = {.epoch = 1};
@@ -203,9 +187,7 @@ make_first(struct journal *j, struct err *e)
     return rc;
 }
 
-/* A crash between rename and the removal of MANIFEST-less leftovers cannot leave a sealed
- * newest segment behind: rolling makes the new one first. A copied or restored folder can:
- * begin a new segment behind it. */
+/* A copied or restored folder may end with a sealed segment: a new one goes on behind it. */
 static int
 ensure_writable(struct journal *j, bool may_create, struct err *e)
 {
@@ -231,7 +213,7 @@ open_folders(struct journal *j, const char *data_dir, struct err *e)
     if (rc == 0) {
         rc = fs_sync_dir(data_dir, e);
     }
-    return rc == 0 ? empty_trash(j, e) : rc;
+    return rc == 0 ? journal_empty_trash(j, e) : rc;
 }
 
 int
@@ -378,15 +360,30 @@ index_of(const struct journal *j, uint64_t offset)
     return lo == 0 ? SIZE_MAX : lo - 1;
 }
 
-static size_t
-count_open_sealed(const struct journal *j)
+/* The sealed segment whose environment is open and has not been needed for the longest time,
+ * when more are open than is useful. Without references nobody is inside who could open or
+ * close it meanwhile. */
+static struct segment *
+find_idle(const struct journal *j)
 {
-    size_t n = 0;
+    struct segment *idle = NULL;
+    size_t open = 0;
     for (size_t i = 0; i < j->n; i++) {
-        /* Without references nobody is inside who could open or close it meanwhile. */
-        n += j->seg[i]->is_sealed && j->seg[i]->refs == 0 && j->seg[i]->st != NULL;
+        struct segment *sg = j->seg[i];
+        if (!sg->is_sealed || sg->refs > 0 || sg->st == NULL) {
+            continue;
+        }
+        open++;
+        idle = idle == NULL || sg->used < idle->used ? sg : idle;
     }
-    return n;
+    return open > OPEN_SEALED_MAX ? idle : NULL;
+}
+
+static void
+take_ref(struct journal *j, struct segment *sg)
+{
+    sg->refs++;
+    sg->used = ++j->uses;
 }
 
 static void
@@ -395,11 +392,11 @@ give_back(struct journal *j, struct segment *sg)
     (void)pthread_mutex_lock(&j->lock);
     CHECK(sg->refs > 0);
     sg->refs--;
+    struct segment *idle = j->n > OPEN_SEALED_MAX ? find_idle(j) : NULL;
+    if (idle != NULL) {
+        segment_unload(idle);
+    }
     if (sg->refs == 0) {
-        /* refs 0 under our lock: nobody else can be inside, so unloading waits for nothing. */
-        if (sg->is_sealed && j->n > OPEN_SEALED_MAX && count_open_sealed(j) > OPEN_SEALED_MAX) {
-            segment_unload(sg);
-        }
         (void)pthread_cond_broadcast(&j->unused);
     }
     (void)pthread_mutex_unlock(&j->lock);
@@ -434,7 +431,7 @@ journal_read(struct journal *j, uint64_t *from, uint64_t until, segment_record_f
         (void)pthread_mutex_unlock(&j->lock);
         return 0;
     }
-    sg->refs++;
+    take_ref(j, sg);
     (void)pthread_mutex_unlock(&j->lock);
     int rc = segment_scan(sg, j->schemas, from, end, fn, arg, e);
     give_back(j, sg);
@@ -465,7 +462,7 @@ take_answering(struct journal *j, answers_f *fn, const struct position *p, size_
 {
     for (size_t i = from; i < to; i++) {
         if (fn(j->seg[i], p)) {
-            j->seg[i]->refs++;
+            take_ref(j, j->seg[i]);
             *ret_next = j->seg[i]->tail.next;
             return j->seg[i];
         }
@@ -551,7 +548,7 @@ journal_txn_at(struct journal *j, uint64_t offset, struct segment_place *ret, st
     }
     struct segment *sg = j->seg[i];
     uint64_t next = sg->tail.next;
-    sg->refs++;
+    take_ref(j, sg);
     (void)pthread_mutex_unlock(&j->lock);
     int rc = segment_txn_at(sg, next, offset, ret, e);
     give_back(j, sg);
@@ -669,8 +666,7 @@ bool
 journal_wants_roll(struct journal *j, uint64_t pending_bytes)
 {
     /* Only the writer thread, which calls this, changes the newest segment's fields. */
-    const struct segment *sg = journal_newest(j);
-    return sg->tail.txns > 0 && sg->file_bytes + pending_bytes >= j->segment_bytes;
+    return journal_newest(j)->file_bytes + pending_bytes >= j->segment_bytes;
 }
 
 int
@@ -703,10 +699,10 @@ journal_seal_one(struct journal *j, bool *ret_done, struct err *e)
     (void)pthread_mutex_lock(&j->lock);
     struct segment *sg = NULL;
     for (size_t i = 0; sg == NULL && i + 1 < j->n; i++) {
-        sg = j->seg[i]->is_sealed ? NULL : j->seg[i];
+        sg = j->seg[i]->is_sealed || j->seg[i]->is_damaged ? NULL : j->seg[i];
     }
     if (sg != NULL) {
-        sg->refs++;
+        take_ref(j, sg);
     }
     (void)pthread_mutex_unlock(&j->lock);
     if (sg == NULL) {
@@ -716,6 +712,7 @@ journal_seal_one(struct journal *j, bool *ret_done, struct err *e)
     int rc = segment_seal(sg, j->schemas, e);
     (void)pthread_mutex_lock(&j->lock);
     sg->is_sealed = rc == 0;
+    sg->is_damaged = rc == ERR_CORRUPT;
     (void)pthread_mutex_unlock(&j->lock);
     give_back(j, sg);
     if (rc == 0) {
@@ -736,10 +733,22 @@ journal_segments(struct journal *j, struct journal_segment *to, size_t max)
             .next = sg->tail.next,
             .file_bytes = sg->file_bytes,
             .sealed_us = sg->is_sealed ? sg->sealed_us : 0,
+            .is_damaged = sg->is_damaged,
         };
     }
     (void)pthread_mutex_unlock(&j->lock);
     return n;
+}
+
+/* Puts back what could not be removed: the list must stay what the folder holds. */
+static void
+put_back_oldest(struct journal *j, struct segment *sg)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    add_segment(j, sg); /* makes room; then it belongs in front */
+    memmove(j->seg + 1, j->seg, (j->n - 1) * sizeof(struct segment *));
+    j->seg[0] = sg;
+    (void)pthread_mutex_unlock(&j->lock);
 }
 
 int
@@ -754,9 +763,28 @@ journal_remove_oldest(struct journal *j, struct err *e)
         (void)pthread_cond_wait(&j->unused, &j->lock);
     }
     (void)pthread_mutex_unlock(&j->lock);
-    auto_free char *from = xstrdup(sg->path);
+    auto_free char *to = fs_join(j->trash, strrchr(sg->path, '/') + 1);
+    int rc = fs_rename_durable(sg->path, to, e);
+    if (rc != 0) {
+        put_back_oldest(j, sg);
+        return rc;
+    }
     segment_free(sg);
-    auto_free char *to = fs_join(j->trash, strrchr(from, '/') + 1);
-    int rc = fs_rename_durable(from, to, e);
-    return rc == 0 ? fs_remove_tree(to, e) : rc;
+    return 0;
+}
+
+int
+journal_empty_trash(struct journal *j, struct err *e)
+{
+    struct names names;
+    int rc = list_folder(j->trash, &names, e);
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; rc == 0 && i < names.n; i++) {
+        auto_free char *path = fs_join(j->trash, names.v[i]);
+        rc = fs_remove_tree(path, e);
+    }
+    names_fini(&names);
+    return rc;
 }

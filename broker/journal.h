@@ -92,11 +92,13 @@ int journal_seal_one(struct journal *j, bool *ret_done, struct err *e) MUST_CHEC
 struct journal_segment {
     uint64_t base, next, file_bytes;
     int64_t sealed_us; /* 0: not sealed */
+    bool is_damaged;   /* it cannot be sealed: a checksum failed */
 };
 /* Copies up to max descriptions, oldest first; returns how many there are. */
 size_t journal_segments(struct journal *j, struct journal_segment *to, size_t max);
-/* Removes the oldest segment: out of the list, into trash/, away. It must be sealed and not the
- * newest. */
+/* Takes the oldest segment out of the log: into trash/, durably. It must be sealed and not the
+ * newest. What lies in trash/ is deleted by journal_empty_trash, which may take its time. */
 int journal_remove_oldest(struct journal *j, struct err *e) MUST_CHECK;
+int journal_empty_trash(struct journal *j, struct err *e) MUST_CHECK;
 
 #endif

@@ -10,7 +10,7 @@
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
 
-enum { ROUND_MS = 5000, RETRY_MS = 10000 };
+enum { ROUND_MS = 5000, RETRY_MS = 10000, SAY_AGAIN_MS = 60 * 1000 };
 
 struct keeper {
     struct keeper_conf conf;
@@ -21,7 +21,8 @@ struct keeper {
     struct keeper_stats stats;
     struct journal_segment *seg; /* reused */
     struct retention_segment *facts;
-    size_t cap;
+    size_t cap, nfacts;
+    int64_t full_said_ms; /* 0: never */
 };
 
 /* A damaged segment, a full disk: said once per cause, tried again at the next round; sealing
@@ -29,20 +30,32 @@ struct keeper {
 static void
 report(struct keeper *k, const struct err *why)
 {
-    (void)pthread_mutex_lock(&k->lock);
-    bool is_news = strcmp(k->stats.last_error, why == NULL ? "" : why->msg) != 0;
-    (void)snprintf(
-        k->stats.last_error, sizeof k->stats.last_error, "%s", why == NULL ? "" : why->msg);
-    (void)pthread_mutex_unlock(&k->lock);
-    if (why == NULL || !is_news) {
-        return;
-    }
-    log_err(LOG_ERROR, "keeper_failed", why, "will retry");
     if (err_class(why->code) == ERR_CLASS_FATAL) {
-        log_error(
-            "ending", "reason=%s", log_quote("an input/output error; a restart recovers"));
+        log_err(LOG_ERROR, "keeper_failed", why, "ending; a restart recovers");
         _Exit(1);
     }
+    (void)pthread_mutex_lock(&k->lock);
+    bool is_news = strcmp(k->stats.last_error, why->msg) != 0;
+    (void)snprintf(k->stats.last_error, sizeof k->stats.last_error, "%s", why->msg);
+    (void)pthread_mutex_unlock(&k->lock);
+    if (is_news) {
+        log_err(LOG_ERROR, "keeper_failed", why, "will retry");
+    }
+}
+
+/* All went well, and no damaged segment still waits for a person. */
+static void
+report_well(struct keeper *k)
+{
+    bool is_damaged = false;
+    for (size_t i = 0; i < k->nfacts; i++) {
+        is_damaged = is_damaged || k->facts[i].is_damaged;
+    }
+    (void)pthread_mutex_lock(&k->lock);
+    if (!is_damaged) {
+        k->stats.last_error[0] = '\0';
+    }
+    (void)pthread_mutex_unlock(&k->lock);
 }
 
 static int
@@ -84,12 +97,28 @@ decide(struct keeper *k)
             .next = k->seg[i].next,
             .bytes = k->seg[i].file_bytes,
             .sealed_us = k->seg[i].sealed_us,
+            .is_damaged = k->seg[i].is_damaged,
         };
     }
-    uint64_t needed = UINT64_MAX;
-    char name[STATE_NAME_MAX];
-    (void)state_needed_offset(k->conf.state, &needed, name);
+    k->nfacts = n;
+    uint64_t needed = state_needed_offset(k->conf.state);
     return retention_decide(&k->conf.retention, k->facts, n, needed, clock_wall_us());
+}
+
+/* A log that stands at its limit fills and empties all the time: said once in a while. */
+static void
+set_full(struct keeper *k, bool is_full)
+{
+    if (is_full == writer_is_full(k->conf.writer)) {
+        return;
+    }
+    writer_set_full(k->conf.writer, is_full);
+    int64_t now_ms = clock_mono_ms();
+    if (k->full_said_ms == 0 || now_ms - k->full_said_ms >= SAY_AGAIN_MS) {
+        k->full_said_ms = now_ms;
+        log_warn(is_full ? "log_full" : "log_has_room", "retain_bytes=%llu",
+            (unsigned long long)k->conf.retention.retain_bytes);
+    }
 }
 
 /* P6: a sink that is being registered or moved back holds retain_lock as we do here. */
@@ -99,23 +128,20 @@ remove_some(struct keeper *k, struct err *e)
     (void)pthread_mutex_lock(k->conf.retain_lock);
     struct retention_plan plan = decide(k);
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < plan.remove; i++) {
+    size_t removed = 0;
+    for (; rc == 0 && removed < plan.remove; removed += rc == 0) {
         rc = journal_remove_oldest(k->conf.journal, e);
     }
     (void)pthread_mutex_unlock(k->conf.retain_lock);
-    if (rc == 0 && plan.remove > 0) {
-        log_info("segments_removed", "removed=%zu evicted=%zu", plan.remove, plan.evicted);
+    set_full(k, plan.is_full || rc != 0);
+    if (removed > 0) {
+        log_info("segments_removed", "removed=%zu evicted=%zu", removed, plan.evicted);
         (void)pthread_mutex_lock(&k->lock);
-        k->stats.removed += plan.remove;
+        k->stats.removed += removed;
         k->stats.evicted += plan.evicted;
         (void)pthread_mutex_unlock(&k->lock);
     }
-    if (rc == 0 && plan.is_full != writer_is_full(k->conf.writer)) {
-        log_warn(plan.is_full ? "log_full" : "log_has_room", "retain_bytes=%llu",
-            (unsigned long long)k->conf.retention.retain_bytes);
-        writer_set_full(k->conf.writer, plan.is_full);
-    }
-    return rc;
+    return rc == 0 ? journal_empty_trash(k->conf.journal, e) : rc;
 }
 
 /* False: it is time to end. */
@@ -143,12 +169,19 @@ keeper_main(void *arg)
     int64_t ms = 0;
     while (wait_for_work(k, ms)) {
         struct err why;
-        err_clear(&why);
-        int rc = seal_all(k, &why);
-        struct err why_remove;
-        int rc_remove = remove_some(k, &why_remove);
-        report(k, rc != 0 ? &why : rc_remove != 0 ? &why_remove : NULL);
-        ms = rc != 0 || rc_remove != 0 ? RETRY_MS : ROUND_MS;
+        bool is_well = true;
+        if (seal_all(k, &why) != 0) {
+            report(k, &why);
+            is_well = false;
+        }
+        if (remove_some(k, &why) != 0) {
+            report(k, &why);
+            is_well = false;
+        }
+        if (is_well) {
+            report_well(k);
+        }
+        ms = is_well ? ROUND_MS : RETRY_MS;
     }
     return NULL;
 }

@@ -31,7 +31,10 @@ gather_source(struct broker *bk, struct lag_source *s)
     const struct api_source_status *st = &r.status;
     *s = (struct lag_source){
         .is_live = r.at_ms != 0 && clock_mono_ms() - r.at_ms <= LAG_SOURCE_STALE_MS,
-        .server_lsn = st->server_lsn,
+        /* asked every other second: by now it is at least where the stream is */
+        .server_lsn = st->server_lsn != 0 && st->server_lsn < writer_proven(bk->writer)
+                          ? writer_proven(bk->writer)
+                          : st->server_lsn,
         .received_lsn = st->received_lsn,
         .durable_lsn = writer_proven(bk->writer),
         .acked_lsn = st->acked_lsn,

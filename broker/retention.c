@@ -1,6 +1,7 @@
 #include "broker/retention.h"
 
-/* A segment that waits to be sealed is not full's reason: it will be sealed in a moment. */
+/* A segment that waits to be sealed is not full's reason: it will be sealed in a moment; a
+ * damaged one is. */
 struct retention_plan
 retention_decide(const struct retention_conf *c, const struct retention_segment *seg, size_t n,
     uint64_t needed, int64_t now_us)
@@ -24,6 +25,7 @@ retention_decide(const struct retention_conf *c, const struct retention_segment 
             break;
         }
         if (seg[i].sealed_us == 0) {
+            plan.is_full = is_over && seg[i].is_damaged;
             break;
         }
         plan.remove++;

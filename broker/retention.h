@@ -17,6 +17,7 @@ struct retention_segment { /* oldest first; the last one is being written */
     uint64_t next;         /* the offset behind its last record */
     uint64_t bytes;
     int64_t sealed_us; /* wall time; 0: not sealed (yet) */
+    bool is_damaged;   /* never will be: it stays where it is until a person has looked */
 };
 
 struct retention_plan {

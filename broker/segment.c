@@ -192,7 +192,13 @@ create_in(const char *tmp_path, struct segment *sg, uint64_t map_bytes, struct e
     if (rc == 0) {
         rc = fs_sync_dir(tmp_path, e);
     }
-    return rc == 0 ? fs_rename_durable(tmp_path, sg->path, e) : rc;
+    if (rc == 0) {
+        rc = fs_rename_durable(tmp_path, sg->path, e);
+    }
+    if (rc == 0) {
+        store_set_path(sg->st, sg->path);
+    }
+    return rc;
 }
 
 int
@@ -344,14 +350,18 @@ read_in_child(struct segment *sg, uint64_t map_bytes)
 /* A data file that ends before the last page that LMDB counts was cut off, unless all that
  * counts can be read nevertheless. */
 static int
-check_not_cut(struct segment *sg, uint64_t map_bytes, struct err *e)
+check_not_cut(struct segment *sg, uint64_t map_bytes, uint64_t *ret_counted, struct err *e)
 {
     uint64_t bytes;
     uint64_t counted;
     int status = 0;
     int rc = store_measure(sg->path, &bytes, &counted, e);
-    if (rc != 0 || bytes >= counted) {
+    if (rc != 0) {
         return rc;
+    }
+    *ret_counted = counted;
+    if (bytes >= counted) {
+        return 0;
     }
     pid_t pid = fork();
     if (pid == 0) {
@@ -375,9 +385,12 @@ check_not_cut(struct segment *sg, uint64_t map_bytes, struct err *e)
 static int
 load_unsealed(struct segment *sg, uint64_t map_bytes, struct err *e)
 {
-    int rc = check_not_cut(sg, map_bytes, e);
+    uint64_t counted = 0;
+    int rc = check_not_cut(sg, map_bytes, &counted, e);
     if (rc == 0) {
-        rc = open_store(sg->path, map_bytes, false, &sg->st, e);
+        /* A transaction that never ended may fill the file; taking it out needs room too. */
+        uint64_t least = counted + counted / 8 + ((uint64_t)64 << 20);
+        rc = open_store(sg->path, map_bytes > least ? map_bytes : least, false, &sg->st, e);
     }
     if (rc == 0) {
         rc = read_meta(sg, sg->st, &sg->head, &sg->tail, e);

@@ -61,7 +61,9 @@ struct segment {
     bool is_sealed;
     struct store *st; /* NULL: not open at the moment */
     pthread_rwlock_t lock;
-    unsigned refs; /* under the log's lock */
+    unsigned refs;   /* this and the rest: under the log's lock */
+    uint64_t used;   /* the larger, the later */
+    bool is_damaged; /* sealing found a damaged record */
 };
 
 /* Creates the folder LOG_DIR/BASE with an empty environment, everything synced: it is made as

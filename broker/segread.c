@@ -150,7 +150,7 @@ find_first(struct segment *sg, struct store_cursor *c, uint64_t end_rel,
         while (!yes && pack_next(&p, &n)) {
             yes = answers(q, &n);
         }
-        if (p.is_bad) {
+        if (p.is_bad || n.first + n.count <= lo) {
             return corrupt(
                 sg, sg->head.base + pack_first, "its transaction entry is malformed", e);
         }

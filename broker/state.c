@@ -203,7 +203,7 @@ load_sinks(struct state *st, struct store_txn *txn, struct err *e)
 }
 
 static int
-load(struct state *st, const uint8_t uuid[API_UUID], bool *ret_is_new, struct err *e)
+load(struct state *st, const uint8_t uuid[API_UUID], struct err *e)
 {
     auto_store_txn struct store_txn *txn = NULL;
     int rc = store_begin(st->store, false, &txn, e);
@@ -212,9 +212,8 @@ load(struct state *st, const uint8_t uuid[API_UUID], bool *ret_is_new, struct er
     }
     struct str v;
     rc = store_get(txn, TABLE_META, KEY_LOG, &v, e);
-    *ret_is_new = rc == ERR_NOTFOUND;
     if (rc != 0) {
-        return *ret_is_new ? 0 : rc;
+        return rc == ERR_NOTFOUND ? damaged("the name of its log", e) : rc;
     }
     if (v.n != API_UUID || memcmp(v.p, uuid, API_UUID) != 0) {
         return err_set(e, ERR_FOREIGN,
@@ -239,31 +238,58 @@ write_ledger(struct store_txn *txn, const struct ledger *l, struct err *e)
 }
 
 static int
-make_new(struct state *st, const uint8_t uuid[API_UUID], const char *data_dir, const char *dir,
-    struct err *e)
+fill_new(struct store *store, const uint8_t uuid[API_UUID], struct err *e)
 {
-    st->ledger = (struct ledger){.next_schema = 1};
-    int rc = store_reserve_disk(st->store, DISK_BYTES, e);
+    struct ledger first = {.next_schema = 1};
+    int rc = store_reserve_disk(store, DISK_BYTES, e);
     auto_store_txn struct store_txn *txn = NULL;
     if (rc == 0) {
-        rc = store_begin(st->store, true, &txn, e);
+        rc = store_begin(store, true, &txn, e);
     }
     if (rc == 0) {
         rc = store_put(txn, TABLE_META, KEY_LOG, (struct str){(const char *)uuid, API_UUID}, e);
     }
     if (rc == 0) {
-        rc = write_ledger(txn, &st->ledger, e);
+        rc = write_ledger(txn, &first, e);
     }
     if (rc == 0) {
         rc = store_commit(take_ptr(&txn), e);
     }
+    return rc == 0 ? store_sync(store, e) : rc;
+}
+
+static int
+open_store(const char *dir, struct store **ret, struct err *e)
+{
+    struct store_conf c = {.path = dir, .map_bytes = MAP_BYTES, .tables = {"m", "k"}};
+    return store_open(&c, ret, e);
+}
+
+/* Made under another name: a power cut leaves a whole state or none, never a file that LMDB
+ * does not know. */
+static int
+make_new(const char *data_dir, const char *dir, const uint8_t uuid[API_UUID], struct err *e)
+{
+    auto_free char *tmp = fs_join(data_dir, "state.new");
+    struct store *store = NULL;
+    int rc = fs_remove_tree(tmp, e);
     if (rc == 0) {
-        rc = store_sync(st->store, e);
+        rc = fs_mkdir(tmp, 0700, e);
     }
     if (rc == 0) {
-        rc = fs_sync_dir(dir, e);
+        rc = open_store(tmp, &store, e);
     }
-    return rc == 0 ? fs_sync_dir(data_dir, e) : rc;
+    if (rc == 0) {
+        rc = fill_new(store, uuid, e);
+    }
+    store_close(store);
+    if (rc == 0) {
+        rc = fs_sync_dir(tmp, e);
+    }
+    if (rc == 0) {
+        rc = fs_remove_tree(dir, e); /* one without a data.mdb */
+    }
+    return rc == 0 ? fs_rename_durable(tmp, dir, e) : rc;
 }
 
 int
@@ -272,32 +298,12 @@ state_exists(const char *data_dir, bool *ret, struct err *e)
     auto_free char *dir = fs_join(data_dir, "state");
     auto_free char *path = fs_join(dir, "data.mdb");
     struct stat info;
-    if (stat(path, &info) != 0) {
-        if (errno != ENOENT) {
-            return err_set_sys(e, ERR_IO, errno, "cannot look at %s", path);
-        }
-        *ret = false;
-        return 0;
+    bool is_there = stat(path, &info) == 0;
+    if (!is_there && errno != ENOENT) {
+        return err_set_sys(e, ERR_IO, errno, "cannot look at %s", path);
     }
-    struct store *store;
-    struct store_conf c = {.path = dir, .map_bytes = MAP_BYTES, .tables = {"m", "k"}};
-    int rc = store_open(&c, &store, e);
-    if (rc != 0) {
-        return rc;
-    }
-    auto_store_txn struct store_txn *txn = NULL;
-    struct str v;
-    rc = store_begin(store, false, &txn, e);
-    if (rc == 0) {
-        rc = store_get(txn, TABLE_META, KEY_LOG, &v, e);
-    }
-    if (rc == 0 || rc == ERR_NOTFOUND) {
-        *ret = rc == 0;
-        rc = 0;
-    }
-    store_abort(take_ptr(&txn));
-    store_close(store);
-    return rc;
+    *ret = is_there;
+    return 0;
 }
 
 static int
@@ -305,27 +311,22 @@ open_all(struct state *st, const char *data_dir, const uint8_t uuid[API_UUID],
     bool log_is_empty, struct err *e)
 {
     auto_free char *dir = fs_join(data_dir, "state");
-    int rc = fs_mkdir(dir, 0700, e);
-    if (rc != 0) {
-        return rc;
-    }
-    struct store_conf c = {.path = dir, .map_bytes = MAP_BYTES, .tables = {"m", "k"}};
-    rc = store_open(&c, &st->store, e);
-    bool is_new = false;
-    if (rc == 0) {
-        rc = load(st, uuid, &is_new, e);
-    }
-    if (rc != 0 || !is_new) {
-        return rc;
-    }
-    if (!log_is_empty) {
+    bool exists = false;
+    int rc = state_exists(data_dir, &exists, e);
+    if (rc == 0 && !exists && !log_is_empty) {
         return err_set(e, ERR_FOREIGN,
             "the log in %s/log has records but its state (offsets of sinks, identity of the "
             "source) is missing; put back "
             "the folder %s",
             data_dir, dir);
     }
-    return make_new(st, uuid, data_dir, dir, e);
+    if (rc == 0 && !exists) {
+        rc = make_new(data_dir, dir, uuid, e);
+    }
+    if (rc == 0) {
+        rc = open_store(dir, &st->store, e);
+    }
+    return rc == 0 ? load(st, uuid, e) : rc;
 }
 
 int
@@ -462,19 +463,14 @@ state_sinks(struct state *st, struct sink_row *to, size_t max)
     return n;
 }
 
-bool
-state_needed_offset(struct state *st, uint64_t *ret_offset, char ret_name[STATE_NAME_MAX])
+uint64_t
+state_needed_offset(struct state *st)
 {
+    uint64_t lowest = UINT64_MAX;
     (void)pthread_mutex_lock(&st->lock);
-    size_t lowest = 0;
-    for (size_t i = 1; i < st->nsinks; i++) {
-        lowest = st->sink[i].next < st->sink[lowest].next ? i : lowest;
-    }
-    bool any = st->nsinks > 0;
-    if (any) {
-        *ret_offset = st->sink[lowest].next;
-        memcpy(ret_name, st->sink[lowest].name, STATE_NAME_MAX);
+    for (size_t i = 0; i < st->nsinks; i++) {
+        lowest = st->sink[i].next < lowest ? st->sink[i].next : lowest;
     }
     (void)pthread_mutex_unlock(&st->lock);
-    return any;
+    return lowest;
 }

@@ -57,7 +57,7 @@ int state_set_sink(struct state *st, const struct sink_row *row, struct err *e) 
 int state_forget_sink(struct state *st, const char *name, struct err *e) MUST_CHECK;
 /* Copies up to max rows in the order of their names; returns how many there are. */
 size_t state_sinks(struct state *st, struct sink_row *to, size_t max);
-/* The lowest `next` of all sinks, and whose; false where there is none. */
-bool state_needed_offset(struct state *st, uint64_t *ret_offset, char ret_name[STATE_NAME_MAX]);
+/* The lowest `next` of all sinks; UINT64_MAX where there is none. */
+uint64_t state_needed_offset(struct state *st);
 
 #endif

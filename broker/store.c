@@ -54,6 +54,13 @@ store_fail(const struct store *st, int rc, const char *what, struct err *e)
         return err_set(e, ERR_BUG, "%s: map of %s is full", what, st->path);
     case MDB_READERS_FULL:
         return err_set(e, ERR_BUSY, "%s: too many readers of %s", what, st->path);
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+        return err_set_sys(e, ERR_BUSY, rc, "%s: %s", what, st->path);
+    case ENOENT:
+        return err_set(e, ERR_CORRUPT, "%s: %s/data.mdb is missing; restore it from a backup",
+            what, st->path);
     case ENOSPC:
     case EDQUOT:
         return err_set_sys(e, ERR_NOSPACE, rc, "%s: %s", what, st->path);
@@ -167,8 +174,15 @@ store_measure(const char *path, uint64_t *ret_bytes, uint64_t *ret_counted, stru
         *ret_counted = store_used_bytes(&st);
     }
     mdb_env_close(st.env);
-    /* ENOENT: LMDB's word for an empty file too */
-    return rc == 0 ? 0 : store_fail(&st, rc == ENOENT ? MDB_INVALID : rc, "cannot open", e);
+    bool is_empty = rc == ENOENT || rc == EBADF; /* LMDB's words for a file without content */
+    return rc == 0 ? 0 : store_fail(&st, is_empty ? MDB_INVALID : rc, "cannot open", e);
+}
+
+void
+store_set_path(struct store *st, const char *path)
+{
+    free(st->path);
+    st->path = xstrdup(path);
 }
 
 void

@@ -32,11 +32,14 @@ struct store_conf {
 /* ERR_CORRUPT for a file that is not LMDB's, ERR_IO otherwise. An environment must not be
  * opened twice in a process while it is open. */
 int store_open(const struct store_conf *c, struct store **ret, struct err *e) MUST_CHECK;
-/* Bytes of path/data.mdb, and those up to the last page that LMDB counts: looks at its meta pages
- * only, so that a file that was cut off can be told before a read of its map ends in a signal.
- * A file may end early without harm: a last page that was never used is never written. */
+/* Bytes of path/data.mdb, and those up to the last page that LMDB counts: looks at its meta
+ * pages only, so that a file that was cut off can be told before a read of its map ends in a
+ * signal. A file may end early without harm: a last page that was never used is never written.
+ */
 int store_measure(
     const char *path, uint64_t *ret_bytes, uint64_t *ret_counted, struct err *e) MUST_CHECK;
+/* The folder was renamed: what messages say of it follows. */
+void store_set_path(struct store *st, const char *path);
 void store_close(struct store *st); /* no transaction may be open; accepts NULL */
 /* Enlarges the map. No transaction may be open. */
 int store_grow(struct store *st, uint64_t map_bytes, struct err *e) MUST_CHECK;

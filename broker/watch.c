@@ -113,12 +113,15 @@ void
 watch_stop(struct watch *w)
 {
     (void)pthread_mutex_lock(&w->lock);
+    bool is_first = !w->is_stopping;
     w->is_stopping = true;
     struct watcher *all = take_due(w, INT64_MAX);
     (void)pthread_cond_signal(&w->stopping);
     (void)pthread_mutex_unlock(&w->lock);
     wake_list(all);
-    (void)pthread_join(w->timer, NULL);
+    if (is_first) {
+        (void)pthread_join(w->timer, NULL);
+    }
 }
 
 void
@@ -127,7 +130,7 @@ watch_free(struct watch *w)
     if (w == NULL) {
         return;
     }
-    CHECK(w->first == NULL);
+    watch_stop(w);
     (void)pthread_cond_destroy(&w->stopping);
     (void)pthread_mutex_destroy(&w->lock);
     free(w);

@@ -21,7 +21,7 @@ struct watcher {
 struct watch *watch_new(void);
 /* Wakes everyone, ends the timer thread. Later adds are woken at once. */
 void watch_stop(struct watch *w);
-void watch_free(struct watch *w); /* accepts NULL; after watch_stop */
+void watch_free(struct watch *w); /* stops it first; accepts NULL */
 
 /* The tail as the watch knows it; a reader that has seen all below `seen` waits only when this
  * is not above it. */

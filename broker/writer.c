@@ -15,8 +15,7 @@
 enum {
     SCHEMA_ID_STEP = 64,             /* ids are taken from the ledger by so many at a time */
     SPACE_RESERVE = 4 * 1024 * 1024, /* disk left for LMDB's own pages, the state, a manifest */
-    SCHEMAS_PER_SESSION = 1024 * 1024, /* bounds what a session may announce */
-    SCHEMA_BYTES_MAX = 16 * 1024 * 1024
+    SCHEMA_BYTES_MAX = 256 * 1024 * 1024 /* bounds what a session may announce */
 };
 
 /* A schema that the session announced: put into each segment in which a record uses it. */
@@ -43,9 +42,11 @@ struct writer {
     bool is_broken; /* the session has failed: only a new one helps */
     struct announced *schema;
     size_t nschemas;
+    size_t schema_bytes; /* of all of them: what a new segment may need beside the records */
     struct segment_tail tail; /* with what this append has added */
     struct open_txn txn;
-    uint64_t idle_lsn; /* seen in this append */
+    uint64_t idle_lsn;         /* seen in this append */
+    struct writer_stats added; /* since the last commit */
     /* First transaction since the last commit, for the journal. */
     bool has_first;
     struct pack_entry first;
@@ -65,6 +66,7 @@ forget_schemas(struct writer *w)
     free(w->schema);
     w->schema = NULL;
     w->nschemas = 0;
+    w->schema_bytes = 0;
 }
 
 static void
@@ -144,7 +146,12 @@ writer_set_source(struct writer *w, const struct api_source_update *u, struct er
             "; use another data_dir for another source",
             l.slot, l.database, l.system_id);
     }
-    if (u->slot_state < l.slot_state) {
+    if (u->slot_state > API_SLOT_CREATED) {
+        return err_set(e, ERR_PARSE, "an unknown state of a slot");
+    }
+    bool goes_back = u->slot_state < l.slot_state || u->timeline < l.timeline ||
+                     (l.slot_state == API_SLOT_CREATED && u->start_lsn != l.start_lsn);
+    if (goes_back) {
         return err_set(e, ERR_CONFLICT, "the slot '%s' is recorded as created already", l.slot);
     }
     if (!put_name(l.database, u->database) || !put_name(l.slot, u->slot)) {
@@ -192,9 +199,7 @@ writer_open_session(struct writer *w, struct api_session *ret, struct err *e)
 {
     segwrite_abort(&w->out);
     w->tail = w->out.sg->tail;
-    bool left_some = w->txn.is_open && !w->txn.is_dropped && w->txn.count > 0;
-    w->txn = (struct open_txn){0};
-    int rc = left_some ? segment_discard(w->out.sg, e) : 0;
+    int rc = segment_discard(w->out.sg, e);
     struct ledger l;
     state_ledger(w->state, &l);
     l.generation++;
@@ -205,6 +210,7 @@ writer_open_session(struct writer *w, struct api_session *ret, struct err *e)
         return rc;
     }
     forget_schemas(w);
+    w->txn = (struct open_txn){0};
     w->generation = l.generation;
     w->sequence = 0;
     w->is_broken = false;
@@ -248,8 +254,9 @@ take_schema_id(struct writer *w, uint32_t id, struct err *e)
     if (id < l.next_schema) {
         return 0;
     }
-    if (id > UINT32_MAX - SCHEMA_ID_STEP) {
-        return err_set(e, ERR_PARSE, "schema id %" PRIu32 " is out of range", id);
+    if (id > l.next_schema || id > UINT32_MAX - SCHEMA_ID_STEP) {
+        return err_set(e, ERR_PARSE,
+            "schema id %" PRIu32 " is out of range; the next is %" PRIu32, id, l.next_schema);
     }
     l.next_schema = id + SCHEMA_ID_STEP;
     return state_set_ledger(w->state, &l, e);
@@ -259,8 +266,7 @@ static int
 announce_schema(struct writer *w, const struct frame *f, struct err *e)
 {
     struct schema *s;
-    if (f->schema_id == 0 || w->nschemas >= SCHEMAS_PER_SESSION ||
-        f->payload.n > SCHEMA_BYTES_MAX) {
+    if (f->schema_id == 0 || f->payload.n > SCHEMA_BYTES_MAX - w->schema_bytes) {
         return err_set(
             e, ERR_PARSE, "a schema that is out of bounds (id %" PRIu32 ")", f->schema_id);
     }
@@ -279,6 +285,7 @@ announce_schema(struct writer *w, const struct frame *f, struct err *e)
         .encoded = xstrndup(f->payload.p, f->payload.n),
         .n = f->payload.n,
     };
+    w->schema_bytes += f->payload.n;
     return 0;
 }
 
@@ -299,7 +306,32 @@ need_schema(struct writer *w, uint32_t id, struct err *e)
         "a record uses schema %" PRIu32 ", which this session has not announced", id);
 }
 
+/* One append: what is being worked through. */
+struct append {
+    struct str frames;
+    size_t cut_at;  /* where the last BEGIN stands whose COMMIT is not in this append; SIZE_MAX:
+                       none */
+    size_t written; /* bytes of records put into the open commit */
+    bool has_committed;
+};
+
 /* ---- commits ---- */
+
+static void
+count_added(struct writer *w)
+{
+    atomic_fetch_add(&w->transactions, w->added.transactions);
+    atomic_fetch_add(&w->records, w->added.records);
+    atomic_fetch_add(&w->bytes, w->added.bytes);
+    atomic_fetch_add(&w->duplicates, w->added.duplicates);
+    w->added = (struct writer_stats){0};
+}
+
+static int
+begin_commit(struct writer *w, size_t frame_bytes, struct err *e)
+{
+    return segwrite_begin(&w->out, frame_bytes + w->schema_bytes, e);
+}
 
 /* Commits what the append has added so far and shows it to readers. */
 static int
@@ -310,6 +342,7 @@ commit_log(struct writer *w, struct err *e)
         return rc;
     }
     atomic_fetch_add(&w->commits, 1);
+    count_added(w);
     journal_publish(w->journal, &w->tail, w->has_first ? &w->first : NULL);
     w->has_first = false;
     return 0;
@@ -332,12 +365,15 @@ commit_idle(struct writer *w, struct err *e)
 /* A transaction never spans segments: at its begin there is still a choice (architecture.md,
  * The log). */
 static int
-roll_when_due(struct writer *w, uint64_t pending_bytes, struct err *e)
+roll_when_due(struct writer *w, struct append *a, size_t at, struct err *e)
 {
-    if (!journal_wants_roll(w->journal, pending_bytes)) {
+    /* A segment holds at least one transaction, however large. */
+    if (w->tail.txns == 0 || !journal_wants_roll(w->journal, a->written)) {
         return 0;
     }
     int rc = commit_log(w, e);
+    a->has_committed = true;
+    a->written = 0;
     if (rc == 0) {
         rc = journal_roll(w->journal, e);
     }
@@ -346,30 +382,22 @@ roll_when_due(struct writer *w, uint64_t pending_bytes, struct err *e)
     }
     if (rc == 0) {
         w->tail = w->out.sg->tail;
-        rc = segwrite_begin(&w->out, API_BATCH_BYTES, e);
+        rc = begin_commit(w, a->frames.n - at, e);
     }
     return rc;
 }
 
 /* ---- frames ---- */
 
-/* One append: what is being worked through. */
-struct append {
-    struct str frames;
-    size_t cut_at;  /* where the last BEGIN stands whose COMMIT is not in this append; SIZE_MAX:
-                       none */
-    size_t written; /* bytes of records put into the open commit */
-    bool has_committed;
-};
-
-/* A walk over the headers alone: is it a sequence of frames, and does it end inside a
+/* A walk over the headers alone: is it a sequence of frames, does it add to the log (a COMMIT
+ * does so by itself: its records may all have come before), and does it end inside a
  * transaction? */
 static int
-survey(const struct writer *w, struct append *a, bool *ret_has_records, struct err *e)
+survey(const struct writer *w, struct append *a, bool *ret_needs_commit, struct err *e)
 {
     bool is_open = w->txn.is_open;
     a->cut_at = SIZE_MAX;
-    *ret_has_records = false;
+    *ret_needs_commit = false;
     for (size_t at = 0; at < a->frames.n;) {
         size_t start = at;
         struct frame f;
@@ -377,7 +405,7 @@ survey(const struct writer *w, struct append *a, bool *ret_has_records, struct e
         if (rc != 0) {
             return rc;
         }
-        *ret_has_records = *ret_has_records || frame_is_record(f.op);
+        *ret_needs_commit = *ret_needs_commit || frame_is_record(f.op) || f.op == FRAME_COMMIT;
         if (f.op == FRAME_BEGIN) {
             is_open = true;
             a->cut_at = start;
@@ -396,6 +424,11 @@ static int
 is_duplicate(const struct writer *w, const struct frame_begin_txn *b, bool *ret, struct err *e)
 {
     const struct segment_tail *t = &w->tail;
+    if (b->kind == FRAME_TXN_READ && b->lsn < t->lsn) {
+        return err_set(e, ERR_PARSE,
+            "rows read at " LSN_FMT ", while the log stands at " LSN_FMT, LSN_ARG(b->lsn),
+            LSN_ARG(t->lsn));
+    }
     if (b->kind == FRAME_TXN_READ || b->lsn > t->lsn) {
         *ret = false;
         return 0;
@@ -427,12 +460,7 @@ begin_txn(struct writer *w, struct append *a, const struct frame *f, size_t at, 
         rc = is_duplicate(w, &txn.begin, &txn.is_dropped, e);
     }
     if (rc == 0 && !txn.is_dropped && w->out.txn != NULL) {
-        struct segment *before = w->out.sg;
-        rc = roll_when_due(w, a->written, e);
-        if (before != w->out.sg) {
-            a->has_committed = true;
-            a->written = 0;
-        }
+        rc = roll_when_due(w, a, at, e);
     }
     if (rc == 0 && at == a->cut_at) {
         rc = segwrite_cut(&w->out, e);
@@ -550,16 +578,16 @@ end_txn(struct writer *w, const struct frame *f, struct err *e)
         return rc;
     }
     if (w->txn.is_dropped) {
-        atomic_fetch_add(&w->duplicates, 1);
+        w->added.duplicates++;
     } else {
         rc = store_txn_entry(w, &c, e);
         if (rc != 0) {
             return rc;
         }
         advance_tail(w, &c);
-        atomic_fetch_add(&w->transactions, 1);
-        atomic_fetch_add(&w->records, w->txn.count);
-        atomic_fetch_add(&w->bytes, w->txn.bytes);
+        w->added.transactions++;
+        w->added.records += w->txn.count;
+        w->added.bytes += w->txn.bytes;
     }
     w->txn = (struct open_txn){0};
     return 0;
@@ -607,13 +635,13 @@ take_frame(struct writer *w, struct append *a, size_t *at, struct err *e)
 }
 
 static int
-take_frames(struct writer *w, struct append *a, bool has_records, struct err *e)
+take_frames(struct writer *w, struct append *a, bool needs_commit, struct err *e)
 {
-    int rc = has_records ? segwrite_begin(&w->out, a->frames.n, e) : 0;
+    int rc = needs_commit ? begin_commit(w, a->frames.n, e) : 0;
     for (size_t at = 0; rc == 0 && at < a->frames.n;) {
         rc = take_frame(w, a, &at, e);
     }
-    if (rc == 0 && has_records) {
+    if (rc == 0 && needs_commit) {
         rc = commit_log(w, e);
         a->has_committed = true;
     }
@@ -664,6 +692,7 @@ undo(struct writer *w, const struct open_txn *txn)
     w->tail = w->out.sg->tail;
     w->txn = *txn;
     w->has_first = false;
+    w->added = (struct writer_stats){0};
 }
 
 int
@@ -678,9 +707,9 @@ writer_append(struct writer *w, const struct api_append *head, struct str frames
         rc = check_space(w, frames.n, e);
     }
     struct append a = {.frames = frames};
-    bool has_records = false;
+    bool needs_commit = false;
     if (rc == 0) {
-        rc = survey(w, &a, &has_records, e);
+        rc = survey(w, &a, &needs_commit, e);
     }
     if (rc != 0) {
         w->is_broken =
@@ -689,7 +718,7 @@ writer_append(struct writer *w, const struct api_append *head, struct str frames
     }
     struct open_txn before = w->txn;
     w->idle_lsn = 0;
-    rc = take_frames(w, &a, has_records, e);
+    rc = take_frames(w, &a, needs_commit, e);
     if (rc != 0) {
         undo(w, &before);
         w->is_broken = w->is_broken || a.has_committed || rc != ERR_NOSPACE;

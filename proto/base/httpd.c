@@ -133,12 +133,20 @@ respond_with(
     MHD_destroy_response(rs);
 }
 
+static void respond_problem(struct httpd_req *rq, unsigned status, const char *detail);
+
 void
 httpd_respond(struct httpd_req *rq, unsigned status, const char *content_type, struct buf *body)
 {
     struct MHD_Response *rs;
 
     CHECK_MAGIC(rq, RQ_MAGIC);
+    if (body != NULL && !buf_ok(body)) {
+        /* Cut short at its limit: half an answer must not pass for a whole one (P7). */
+        buf_fini(body);
+        respond_problem(rq, 500, "the answer is larger than its limit");
+        return;
+    }
     if (body == NULL || body->n == 0) {
         char empty[1] = "";
 

@@ -75,7 +75,8 @@ void *httpd_state(const struct httpd_req *rq);
 
 void httpd_add_header(
     struct httpd_req *rq, const char *name, const char *value); /* before responding */
-/* Queues the answer; takes body's memory (body is left empty). */
+/* Queues the answer; takes body's memory (body is left empty). A body that is `failed` becomes
+ * a 500. */
 void httpd_respond(
     struct httpd_req *rq, unsigned status, const char *content_type, struct buf *body);
 

@@ -459,11 +459,17 @@ test_schema_ids_grow(void **state)
     fixture_session(&f);
     assert_true(f.session.next_schema > first);
     uint32_t second = f.session.next_schema;
-    put_schema(&f, second + 1000);
+    for (uint32_t id = second; id < second + 100; id++) {
+        put_schema(&f, id);
+    }
     frame_put_idle(&f.frames, 500);
     (void)fixture_append_ok(&f);
     fixture_reopen(&f);
-    assert_true(f.session.next_schema > second + 1000);
+    assert_true(f.session.next_schema >= second + 100);
+    put_schema(&f, f.session.next_schema + 1); /* leaps over one */
+    struct api_appended done;
+    struct err e;
+    assert_int_equal(fixture_append(&f, &done, &e), ERR_PARSE);
     fixture_fini(&f);
 }
 
@@ -558,6 +564,178 @@ test_state_and_log_belong_together(void **state)
     fixture_fini(&f);
 }
 
+/* The last row fills an append, the COMMIT comes alone in the next one. */
+static void
+test_commit_alone_makes_visible(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    fixture_init(&f, 16 << 20, false);
+    put_schema(&f, f.session.next_schema);
+    put_begin(&f, 1, 100);
+    put_insert(&f, f.session.next_schema, STR("a"), STR("b"));
+    (void)fixture_append_ok(&f);
+    assert_int_equal(read_all(&f).n, 0);
+    put_commit(&f, 1, 100, 1000);
+    struct api_appended done = fixture_append_ok(&f);
+    assert_int_equal(done.proven_lsn, 108);
+    assert_int_equal(read_all(&f).n, 1);
+    fixture_reopen(&f);
+    assert_int_equal(read_all(&f).n, 1);
+    fixture_fini(&f);
+}
+
+/* Whatever ended the session: what it left above the tail is gone before the next one appends.
+ */
+static void
+test_failed_session_leaves_nothing(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    fixture_init(&f, 16 << 20, false);
+    put_schema(&f, f.session.next_schema);
+    put_begin(&f, 1, 100);
+    put_insert(&f, f.session.next_schema, STR("a"), STR("b"));
+    (void)fixture_append_ok(&f);
+    put_begin(&f, 2, 200); /* inside the first: refused */
+    struct api_appended done;
+    struct err e;
+    assert_int_equal(fixture_append(&f, &done, &e), ERR_PARSE);
+    for (int i = 0; i < 2; i++) {
+        fixture_session(&f);
+        put_schema(&f, f.session.next_schema);
+        put_txn(&f, 1, 100, 1000, 5);
+        (void)fixture_append_ok(&f);
+        assert_int_equal(read_all(&f).n, 5);
+    }
+    fixture_fini(&f);
+}
+
+/* A broker killed inside a transaction far larger than the map of a fresh segment comes up
+ * again. */
+static void
+test_giant_unfinished_transaction_is_discarded_at_start(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    fixture_init(&f, 1 << 20, false);
+    put_schema(&f, f.session.next_schema);
+    put_txn(&f, 1, 100, 1000, 5);
+    put_begin(&f, 2, 200);
+    char *v = calloc(1, 1 << 20);
+    memset(v, 'v', 1 << 20);
+    for (int i = 0; i < 160; i++) {
+        put_insert(&f, f.session.next_schema, STR("x"), (struct str){v, 1 << 20});
+        (void)fixture_append_ok(&f);
+    }
+    free(v);
+    fixture_reopen(&f);
+    assert_int_equal(read_all(&f).n, 5);
+    put_schema(&f, f.session.next_schema);
+    put_txn(&f, 2, 200, 2000, 7);
+    (void)fixture_append_ok(&f);
+    assert_int_equal(read_all(&f).n, 12);
+    fixture_fini(&f);
+}
+
+/* A large record behind a roll: the new segment's map must be made for what is still to come.
+ */
+static void
+test_large_record_behind_a_roll(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    fixture_init(&f, 1 << 20, false);
+    put_schema(&f, f.session.next_schema);
+    char *v = malloc(100 << 20);
+    memset(v, 'v', 100 << 20);
+    put_txn(&f, 1, 100, 1000, 20000);
+    put_begin(&f, 2, 200);
+    put_insert(&f, f.session.next_schema, STR("x"), (struct str){v, 100 << 20});
+    put_commit(&f, 2, 200, 2000);
+    (void)fixture_append_ok(&f);
+    free(v);
+    assert_int_equal(read_all(&f).n, 20001);
+    struct journal_info info;
+    journal_info(f.j, &info);
+    assert_int_equal(info.segments, 2);
+    fixture_fini(&f);
+}
+
+/* Making the next segment fails once, behind a commit: the session is over, nothing is logged
+ * twice or lost. */
+static void
+test_failed_roll(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    fixture_init(&f, 1 << 20, false);
+    put_schema(&f, f.session.next_schema);
+    put_txn(&f, 1, 100, 1000, 10);
+    put_begin(&f, 2, 200);
+    for (int i = 0; i < 20000; i++) {
+        put_insert(&f, f.session.next_schema, STR("a"),
+            STR("as much as makes a segment full in the end"));
+    }
+    (void)fixture_append_ok(&f);
+    char path[128];
+    char inside[160];
+    (void)snprintf(path, sizeof path, "%s/log/.new", f.dir);
+    (void)snprintf(inside, sizeof inside, "%s/in the way", path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(mkdir(inside, 0700), 0);
+    put_commit(&f, 2, 200, 2000);
+    put_txn(&f, 3, 300, 3000, 4);
+    struct api_appended done;
+    struct err e;
+    int rc = fixture_append(&f, &done, &e);
+    assert_true(rc != 0);
+    assert_int_equal(fixture_append(&f, &done, &e), ERR_FENCED);
+    assert_int_equal(rmdir(inside), 0);
+    fixture_session(&f);
+    put_schema(&f, f.session.next_schema);
+    put_txn(&f, 1, 100, 1000, 10);
+    put_txn(&f, 2, 200, 2000, 20000);
+    put_txn(&f, 3, 300, 3000, 4);
+    (void)fixture_append_ok(&f);
+    struct seen seen = read_all(&f);
+    assert_int_equal(seen.n, 20014);
+    assert_false(seen.has_gap);
+    fixture_fini(&f);
+}
+
+/* A segment that cannot be moved away stays in the log. */
+static void
+test_failed_removal_keeps_the_segment(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    fixture_init(&f, 1 << 20, false);
+    put_schema(&f, f.session.next_schema);
+    for (unsigned k = 1; k <= 3; k++) {
+        put_txn(&f, k, 100 * k, 1000, 20000);
+        (void)fixture_append_ok(&f);
+    }
+    struct err e;
+    bool done = true;
+    while (done) {
+        support_ok(journal_seal_one(f.j, &done, &e), &e);
+    }
+    char trash[128];
+    (void)snprintf(trash, sizeof trash, "%s/trash", f.dir);
+    assert_int_equal(rmdir(trash), 0);
+    assert_true(journal_remove_oldest(f.j, &e) != 0);
+    assert_int_equal(read_all(&f).n, 60000);
+    assert_int_equal(mkdir(trash, 0700), 0);
+    support_ok(journal_remove_oldest(f.j, &e), &e);
+    support_ok(journal_empty_trash(f.j, &e), &e);
+    assert_int_equal(rmdir(trash), 0);
+    assert_int_equal(read_all(&f).n, 40000);
+    fixture_reopen(&f);
+    assert_int_equal(read_all(&f).n, 40000);
+    fixture_fini(&f);
+}
+
 int
 main(void)
 {
@@ -576,6 +754,12 @@ main(void)
         cmocka_unit_test(test_schema_ids_grow),
         cmocka_unit_test(test_flipped_byte_is_reported),
         cmocka_unit_test(test_state_and_log_belong_together),
+        cmocka_unit_test(test_commit_alone_makes_visible),
+        cmocka_unit_test(test_failed_session_leaves_nothing),
+        cmocka_unit_test(test_giant_unfinished_transaction_is_discarded_at_start),
+        cmocka_unit_test(test_large_record_behind_a_roll),
+        cmocka_unit_test(test_failed_roll),
+        cmocka_unit_test(test_failed_removal_keeps_the_segment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
