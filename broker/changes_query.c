@@ -1,23 +1,6 @@
 /* changes_query: see changes_query.h. */
 #include "broker/changes_query.h"
 
-#include <strings.h>
-
-static bool
-parse_number(struct str s, uint64_t max, uint64_t *ret)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        uint64_t digit = (uint64_t)(s.p[i] - '0');
-        if (s.p[i] < '0' || s.p[i] > '9' || digit > max || v > (max - digit) / 10) {
-            return false;
-        }
-        v = v * 10 + digit;
-    }
-    *ret = v;
-    return s.n > 0;
-}
-
 /* ---- format ---- */
 
 static const struct {
@@ -32,25 +15,6 @@ static const struct {
 };
 enum { NFORMATS = sizeof formats / sizeof formats[0] };
 
-static bool
-is_media(struct str s, const char *media)
-{
-    return s.n == strlen(media) && strncasecmp(s.p, media, s.n) == 0;
-}
-
-static struct str
-trim(struct str s)
-{
-    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
-        s.p++;
-        s.n--;
-    }
-    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t')) {
-        s.n--;
-    }
-    return s;
-}
-
 /* The first of the list that we speak; what we do not speak gets NDJSON like anybody who did
  * not ask (RFC 9110, 12.5.1 allows that). Weights are not looked at. */
 static enum changes_format
@@ -60,10 +24,10 @@ negotiate(struct str accept)
         const char *comma = memchr(accept.p, ',', accept.n);
         size_t n = comma == NULL ? accept.n : (size_t)(comma - accept.p);
         const char *semicolon = memchr(accept.p, ';', n);
-        struct str media = trim(
+        struct str media = str_trim(
             (struct str){accept.p, semicolon == NULL ? n : (size_t)(semicolon - accept.p)});
         for (size_t i = 0; i < NFORMATS; i++) {
-            if (is_media(media, formats[i].media)) {
+            if (str_is_caseless(media, formats[i].media)) {
                 return formats[i].format;
             }
         }
@@ -109,7 +73,7 @@ parse_from(const struct changes_args *a, struct changes_query *q, struct err *e)
 {
     uint64_t last;
     if (q->format == CHANGES_SSE && a->has[CHANGES_LAST_EVENT_ID]) {
-        if (!parse_number(a->v[CHANGES_LAST_EVENT_ID], UINT64_MAX - 1, &last)) {
+        if (!str_u64(a->v[CHANGES_LAST_EVENT_ID], UINT64_MAX - 1, &last)) {
             return err_set(e, ERR_PARSE,
                 "Last-Event-ID: not an offset; it is the id of the last event received");
         }
@@ -136,15 +100,15 @@ parse_numbers(const struct changes_args *a, struct changes_query *q, struct err 
     uint64_t v = 0;
     q->limit = UINT64_MAX;
     if (a->has[CHANGES_LIMIT] &&
-        (!parse_number(a->v[CHANGES_LIMIT], UINT64_MAX, &q->limit) || q->limit == 0)) {
+        (!str_u64(a->v[CHANGES_LIMIT], UINT64_MAX, &q->limit) || q->limit == 0)) {
         return err_set(e, ERR_PARSE, "limit: a number of records, at least 1");
     }
-    if (a->has[CHANGES_FOLLOW] && !parse_number(a->v[CHANGES_FOLLOW], 1, &v)) {
+    if (a->has[CHANGES_FOLLOW] && !str_u64(a->v[CHANGES_FOLLOW], 1, &v)) {
         return err_set(e, ERR_PARSE, "follow: 1 to go on at the end of the log, or 0");
     }
     q->is_following = v == 1;
     v = 0;
-    if (a->has[CHANGES_WAIT] && !parse_number(a->v[CHANGES_WAIT], CHANGES_WAIT_MAX_S, &v)) {
+    if (a->has[CHANGES_WAIT] && !str_u64(a->v[CHANGES_WAIT], CHANGES_WAIT_MAX_S, &v)) {
         return err_set(e, ERR_PARSE, "wait: seconds, 0 to %d", CHANGES_WAIT_MAX_S);
     }
     q->wait_ms = (int64_t)v * 1000;

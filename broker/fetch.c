@@ -156,22 +156,13 @@ get_number(const struct httpd_req *rq, const char *name, uint64_t deflt, uint64_
     uint64_t *ret, struct err *e)
 {
     struct str s;
-    uint64_t v = 0;
     if (!httpd_query(rq, name, &s)) {
         *ret = deflt;
         return 0;
     }
-    bool is_ok = s.n > 0;
-    for (size_t i = 0; is_ok && i < s.n; i++) {
-        is_ok = s.p[i] >= '0' && s.p[i] <= '9' &&
-                !__builtin_mul_overflow(v, (uint64_t)10, &v) &&
-                !__builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v);
-    }
-    if (!is_ok || v > max) {
-        return err_set(e, ERR_PARSE, "%s: a number up to %" PRIu64, name, max);
-    }
-    *ret = v;
-    return 0;
+    return str_u64(s, max, ret)
+               ? 0
+               : err_set(e, ERR_PARSE, "%s: a number up to %" PRIu64, name, max);
 }
 
 static int

@@ -29,15 +29,6 @@ uuid_format(const uint8_t uuid[UUID_BYTES], char to[UUID_TEXT_MAX])
     }
 }
 
-static int
-hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool
 uuid_parse(struct str text, uint8_t to[UUID_BYTES])
 {
@@ -50,8 +41,8 @@ uuid_parse(struct str text, uint8_t to[UUID_BYTES])
         if ((i == 4 || i == 6 || i == 8 || i == 10) && text.p[at++] != '-') {
             return false;
         }
-        int high = hex_value(text.p[at]);
-        int low = hex_value(text.p[at + 1]);
+        int high = str_hex_digit(text.p[at]);
+        int low = str_hex_digit(text.p[at + 1]);
         if (high < 0 || low < 0) {
             return false;
         }

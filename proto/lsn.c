@@ -10,18 +10,6 @@ lsn_format(uint64_t lsn, char to[LSN_TEXT_MAX])
     return (size_t)snprintf(to, LSN_TEXT_MAX, LSN_FMT, LSN_ARG(lsn));
 }
 
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool
 parse_half(struct str s, uint64_t *ret)
 {
@@ -31,7 +19,7 @@ parse_half(struct str s, uint64_t *ret)
         return false;
     }
     for (size_t i = 0; i < s.n; i++) {
-        int digit = hex_digit(s.p[i]);
+        int digit = str_hex_digit(s.p[i]);
         if (digit < 0) {
             return false;
         }

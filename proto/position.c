@@ -11,24 +11,6 @@
 #define TIME_MIN_US (-62167219200 * INT64_C(1000000))
 #define TIME_MAX_US (253402300800 * INT64_C(1000000) - 1)
 
-static bool
-parse_u64(struct str s, uint64_t *ret)
-{
-    uint64_t v = 0;
-
-    if (s.n == 0) {
-        return false;
-    }
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9' || __builtin_mul_overflow(v, (uint64_t)10, &v) ||
-            __builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v)) {
-            return false;
-        }
-    }
-    *ret = v;
-    return true;
-}
-
 /* "LSN" or "EPOCH:LSN". */
 static bool
 parse_lsn(struct str text, struct position *p)
@@ -39,7 +21,7 @@ parse_lsn(struct str text, struct position *p)
     if (colon != NULL) {
         size_t at = (size_t)(colon - text.p);
         p->has_epoch = true;
-        if (!parse_u64((struct str){.p = text.p, .n = at}, &p->epoch)) {
+        if (!str_u64((struct str){.p = text.p, .n = at}, UINT64_MAX, &p->epoch)) {
             return false;
         }
         text.p += at + 1;
@@ -73,7 +55,7 @@ parse_any(struct str text, struct position *p)
         return parse_time(text, p);
     }
     p->kind = POSITION_OFFSET;
-    return parse_u64(text, &p->offset);
+    return str_u64(text, UINT64_MAX, &p->offset);
 }
 
 int

@@ -3,25 +3,6 @@
 
 #include <strings.h>
 
-static bool
-equals_caseless(struct str s, const char *cstr)
-{
-    return s.n == strlen(cstr) && strncasecmp(s.p, cstr, s.n) == 0;
-}
-
-static struct str
-trim(struct str s)
-{
-    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
-        s.p++;
-        s.n--;
-    }
-    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t')) {
-        s.n--;
-    }
-    return s;
-}
-
 /* Cuts ":PORT" off; false when what follows the colon is no port. */
 static bool
 cut_port(struct str *host)
@@ -53,12 +34,12 @@ cut_port(struct str *host)
 bool
 http_guard_host(struct str host, bool is_unix)
 {
-    host = trim(host);
+    host = str_trim(host);
     if (!cut_port(&host)) {
         return false;
     }
-    return equals_caseless(host, "localhost") || equals_caseless(host, "127.0.0.1") ||
-           equals_caseless(host, "[::1]") || (is_unix && equals_caseless(host, "oneslot"));
+    return str_is_caseless(host, "localhost") || str_is_caseless(host, "127.0.0.1") ||
+           str_is_caseless(host, "[::1]") || (is_unix && str_is_caseless(host, "oneslot"));
 }
 
 bool
@@ -69,9 +50,9 @@ http_guard_type(struct str type)
     if (semicolon != NULL) {
         type.n = (size_t)(semicolon - type.p);
     }
-    type = trim(type);
-    return equals_caseless(type, "application/json") ||
-           equals_caseless(type, "application/msgpack");
+    type = str_trim(type);
+    return str_is_caseless(type, "application/json") ||
+           str_is_caseless(type, "application/msgpack");
 }
 
 bool
@@ -97,7 +78,7 @@ http_guard_note(struct http_guard *g, struct str name, struct str value)
         {"Content-Type", &g->type, &g->n_type}};
 
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        if (equals_caseless(name, wanted[i].name)) {
+        if (str_is_caseless(name, wanted[i].name)) {
             *wanted[i].value = value;
             ++*wanted[i].n;
         }
@@ -122,7 +103,7 @@ http_guard_is_framed(const struct http_guard *g)
         return false;
     }
     return (g->n_length == 0 || is_digits(g->length)) &&
-           (g->n_encoding == 0 || equals_caseless(g->encoding, "chunked"));
+           (g->n_encoding == 0 || str_is_caseless(g->encoding, "chunked"));
 }
 
 bool
@@ -136,13 +117,8 @@ http_guard_body_bytes(const struct http_guard *g)
 {
     uint64_t v = 0;
 
-    for (size_t i = 0; i < g->length.n; i++) {
-        uint64_t digit = (uint64_t)(g->length.p[i] - '0');
-
-        if (v > (UINT64_MAX - digit) / 10) {
-            return UINT64_MAX;
-        }
-        v = v * 10 + digit;
+    if (g->length.n > 0 && !str_u64(g->length, UINT64_MAX, &v)) {
+        return UINT64_MAX;
     }
     return v;
 }
@@ -200,24 +176,14 @@ http_guard_title(unsigned status)
     return "Error";
 }
 
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 size_t
 http_guard_unescape(char *s)
 {
     char *to = s;
 
     for (const char *p = s; *p != '\0';) {
-        int high = *p == '%' ? hex_digit(p[1]) : -1;
-        int low = high >= 0 ? hex_digit(p[2]) : -1;
+        int high = *p == '%' ? str_hex_digit(p[1]) : -1;
+        int low = high >= 0 ? str_hex_digit(p[2]) : -1;
 
         if (low >= 0 && high + low > 0) {
             *to++ = (char)(high * 16 + low);
