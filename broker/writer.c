@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/announced.h"
 #include "broker/segwrite.h"
 #include "proto/base/check.h"
 #include "proto/base/cleanup.h"
@@ -13,16 +14,8 @@
 #include "proto/lsn.h"
 
 enum {
-    SCHEMA_ID_STEP = 64,             /* ids are taken from the ledger by so many at a time */
-    SPACE_RESERVE = 4 * 1024 * 1024, /* disk left for LMDB's own pages, the state, a manifest */
-    SCHEMA_BYTES_MAX = 256 * 1024 * 1024 /* bounds what a session may announce */
-};
-
-/* A schema that the session announced: put into each segment in which a record uses it. */
-struct announced {
-    uint32_t id;
-    char *encoded;
-    size_t n;
+    SCHEMA_ID_STEP = 64,            /* ids are taken from the ledger by so many at a time */
+    SPACE_RESERVE = 4 * 1024 * 1024 /* disk left for LMDB's own pages, the state, a manifest */
 };
 
 /* The transaction between its BEGIN and its COMMIT, maybe over several appends. */
@@ -40,10 +33,8 @@ struct writer {
     uint64_t generation,
         sequence;   /* of the session; sequence: of the last append that was answered 200 */
     bool is_broken; /* the session has failed: only a new one helps */
-    struct announced *schema;
-    size_t nschemas;
-    size_t schema_bytes; /* of all of them: what a new segment may need beside the records */
-    struct segment_tail tail; /* with what this append has added */
+    struct announced announced; /* by this session */
+    struct segment_tail tail;   /* with what this append has added */
     struct open_txn txn;
     uint64_t idle_lsn;         /* seen in this append */
     struct writer_stats added; /* since the last commit */
@@ -56,18 +47,6 @@ struct writer {
 };
 
 /* ---- life ---- */
-
-static void
-forget_schemas(struct writer *w)
-{
-    for (size_t i = 0; i < w->nschemas; i++) {
-        free(w->schema[i].encoded);
-    }
-    free(w->schema);
-    w->schema = NULL;
-    w->nschemas = 0;
-    w->schema_bytes = 0;
-}
 
 static void
 update_proven(struct writer *w)
@@ -109,7 +88,7 @@ writer_free(struct writer *w)
         return;
     }
     segwrite_fini(&w->out);
-    forget_schemas(w);
+    announced_reset(&w->announced);
     free(w->data_dir);
     free(w);
 }
@@ -209,7 +188,7 @@ writer_open_session(struct writer *w, struct api_session *ret, struct err *e)
     if (rc != 0) {
         return rc;
     }
-    forget_schemas(w);
+    announced_reset(&w->announced);
     w->txn = (struct open_txn){0};
     w->generation = l.generation;
     w->sequence = 0;
@@ -265,45 +244,19 @@ take_schema_id(struct writer *w, uint32_t id, struct err *e)
 static int
 announce_schema(struct writer *w, const struct frame *f, struct err *e)
 {
-    struct schema *s;
-    if (f->schema_id == 0 || f->payload.n > SCHEMA_BYTES_MAX - w->schema_bytes) {
-        return err_set(
-            e, ERR_PARSE, "a schema that is out of bounds (id %" PRIu32 ")", f->schema_id);
-    }
-    int rc = schema_decode(f->schema_id, f->payload, &s, e);
-    if (rc != 0) {
-        return rc;
-    }
-    schema_unref(s);
-    rc = take_schema_id(w, f->schema_id, e);
-    if (rc != 0) {
-        return rc;
-    }
-    w->schema = xreallocarray(w->schema, w->nschemas + 1, sizeof *w->schema);
-    w->schema[w->nschemas++] = (struct announced){
-        .id = f->schema_id,
-        .encoded = xstrndup(f->payload.p, f->payload.n),
-        .n = f->payload.n,
-    };
-    w->schema_bytes += f->payload.n;
-    return 0;
+    int rc = take_schema_id(w, f->schema_id, e);
+    return rc == 0 ? announced_add(&w->announced, f->schema_id, f->payload, e) : rc;
 }
 
 static int
 need_schema(struct writer *w, uint32_t id, struct err *e)
 {
+    struct str encoded;
     if (id == 0 || segwrite_has_schema(&w->out, id)) {
         return 0;
     }
-    /* Newest first: a session that announces an id again means the later one. */
-    for (size_t i = w->nschemas; i > 0; i--) {
-        const struct announced *a = &w->schema[i - 1];
-        if (a->id == id) {
-            return segwrite_schema(&w->out, id, (struct str){a->encoded, a->n}, e);
-        }
-    }
-    return err_set(e, ERR_PARSE,
-        "a record uses schema %" PRIu32 ", which this session has not announced", id);
+    int rc = announced_find(&w->announced, id, &encoded, e);
+    return rc == 0 ? segwrite_schema(&w->out, id, encoded, e) : rc;
 }
 
 /* One append: what is being worked through. */
@@ -330,7 +283,7 @@ count_added(struct writer *w)
 static int
 begin_commit(struct writer *w, size_t frame_bytes, struct err *e)
 {
-    return segwrite_begin(&w->out, frame_bytes + w->schema_bytes, e);
+    return segwrite_begin(&w->out, frame_bytes + w->announced.bytes, e);
 }
 
 /* Commits what the append has added so far and shows it to readers. */
