@@ -213,8 +213,8 @@ open_folders(struct journal *j, const char *data_dir, struct err *e)
     if (rc == 0) {
         rc = fs_sync_dir(data_dir, e);
     }
-    /* A process that died between a rename and its sync has left a segment that a power cut could
-     * still take away, or bring back. */
+    /* A process that died between a rename and its sync has left a segment that a power cut
+     * could still take away, or bring back. */
     if (rc == 0) {
         rc = fs_sync_dir(j->dir, e);
     }

@@ -6,6 +6,7 @@
 
 #include "proto/base/check.h"
 #include "proto/base/clock.h"
+#include "proto/base/cond.h"
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
@@ -148,13 +149,11 @@ remove_some(struct keeper *k, struct err *e)
 static bool
 wait_for_work(struct keeper *k, int64_t ms)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
+    int64_t until_ms = clock_mono_ms() + ms;
+    bool is_early = true;
     (void)pthread_mutex_lock(&k->lock);
-    int rc = 0;
-    while (!k->is_nudged && !k->is_stopping && rc == 0) {
-        rc = pthread_cond_timedwait(&k->nudged, &k->lock, &until);
+    while (!k->is_nudged && !k->is_stopping && is_early) {
+        is_early = cond_wait_until(&k->nudged, &k->lock, until_ms);
     }
     k->is_nudged = false;
     bool go_on = !k->is_stopping;
@@ -191,12 +190,8 @@ keeper_start(const struct keeper_conf *c)
 {
     struct keeper *k = xcalloc(1, sizeof *k);
     k->conf = *c;
-    pthread_condattr_t attr;
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_mutex_init(&k->lock, NULL);
-    (void)pthread_cond_init(&k->nudged, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    cond_init(&k->nudged);
     CHECK(pthread_create(&k->thread, NULL, keeper_main, k) == 0);
     return k;
 }

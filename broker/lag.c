@@ -29,16 +29,15 @@ gather_source(struct broker *bk, struct lag_source *s)
     struct source_report r = bk->source;
     (void)pthread_mutex_unlock(&bk->report_lock);
     const struct api_source_status *st = &r.status;
+    uint64_t proven = writer_proven(bk->writer);
     *s = (struct lag_source){
         .is_live = r.at_ms != 0 && clock_mono_ms() - r.at_ms <= LAG_SOURCE_STALE_MS,
         /* asked every other second: by now it is at least where the stream is */
-        .server_lsn = st->server_lsn != 0 && st->server_lsn < writer_proven(bk->writer)
-                          ? writer_proven(bk->writer)
-                          : st->server_lsn,
+        .server_lsn = st->server_lsn != 0 && st->server_lsn < proven ? proven : st->server_lsn,
         .received_lsn = st->received_lsn,
-        .durable_lsn = writer_proven(bk->writer),
+        .durable_lsn = proven,
         .acked_lsn = st->acked_lsn,
-        .has_lag = st->server_lsn != 0,
+        .has_lag = st->server_lsn != 0 && proven != 0, /* 0: a log without any position */
         .has_retained = st->has_retained,
         .retained_wal_bytes = st->retained_wal_bytes,
         .has_safe = st->has_safe,

@@ -2,10 +2,10 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "proto/base/check.h"
 #include "proto/base/clock.h"
+#include "proto/base/cond.h"
 #include "proto/base/xmalloc.h"
 
 enum { TICK_MS = 100 }; /* how late a waiter with a time limit may be woken */
@@ -78,12 +78,7 @@ timer_main(void *arg)
     struct watch *w = arg;
     (void)pthread_mutex_lock(&w->lock);
     while (!w->is_stopping) {
-        struct timespec until;
-        (void)clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += TICK_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
-        (void)pthread_cond_timedwait(&w->stopping, &w->lock, &until);
+        (void)cond_wait_until(&w->stopping, &w->lock, clock_mono_ms() + TICK_MS);
         struct watcher *due = take_due(w, clock_mono_ms());
         if (due != NULL) {
             (void)pthread_mutex_unlock(&w->lock);
@@ -99,12 +94,8 @@ struct watch *
 watch_new(void)
 {
     struct watch *w = xcalloc(1, sizeof *w);
-    pthread_condattr_t attr;
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_mutex_init(&w->lock, NULL);
-    (void)pthread_cond_init(&w->stopping, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    cond_init(&w->stopping);
     CHECK(pthread_create(&w->timer, NULL, timer_main, w) == 0);
     return w;
 }

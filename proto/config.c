@@ -20,11 +20,6 @@ enum { CONFIG_NAME_MAX = 63 }; /* PostgreSQL's names, and sinks' */
 #define GIB    (1024 * MIB)
 #define DAY_MS INT64_C(86400000)
 
-static const char *const level_names[] = {[LOG_ERROR] = "error",
-    [LOG_WARN] = "warn",
-    [LOG_INFO] = "info",
-    [LOG_DEBUG] = "debug",
-    NULL};
 static const char *const snapshot_names[] = {"never", "!initial", NULL};
 static const char *const when_full_names[] = {
     [CONFIG_BLOCK] = "block", [CONFIG_EVICT] = "evict", NULL};
@@ -56,7 +51,7 @@ static const struct conf_field source_fields[] = {
     {.name = "tables",
         .type = CONF_LIST,
         .offset = offsetof(struct config, source.tables),
-        .help = "tables to publish when missing, as schema.table with * and ?"},
+        .help = "to publish when missing: schema.table with * and ?"},
     {.name = "snapshot",
         .type = CONF_ENUM,
         .offset = offsetof(struct config, source.snapshot),
@@ -72,7 +67,7 @@ static const struct conf_field log_fields[] = {
         .deflt = "512MiB",
         .min = MIB,
         .max = 64 * GIB,
-        .help = "a segment is sealed at the first transaction boundary beyond this"},
+        .help = "sealed at the first transaction boundary beyond this"},
     {.name = "retain_age",
         .type = CONF_DURATION,
         .offset = offsetof(struct config, log.retain_age_ms),
@@ -84,14 +79,13 @@ static const struct conf_field log_fields[] = {
         .type = CONF_SIZE,
         .offset = offsetof(struct config, log.retain_bytes),
         .deflt = "50GiB",
-        .help = "the oldest segments go once the log is larger; at least twice segment_bytes"},
+        .help = "the oldest go beyond this; at least 2 x segment_bytes"},
     {.name = "when_full",
         .type = CONF_ENUM,
         .offset = offsetof(struct config, log.when_full),
         .deflt = "block",
         .names = when_full_names,
-        .help =
-            "at retain_bytes, a sink behind: stop reading from PostgreSQL, or give it a gap"},
+        .help = "a sink is behind: stop reading, or give it a gap"},
     {.name = "compression",
         .type = CONF_ENUM,
         .offset = offsetof(struct config, log.compression),
@@ -110,12 +104,12 @@ static const struct conf_field fields[] = {
         .type = CONF_BOOL,
         .offset = offsetof(struct config, allow_unsafe_filesystem),
         .deflt = "false",
-        .help = "accept a network or FUSE file system for data_dir, at your own risk"},
+        .help = "network and FUSE file systems too, at your risk"},
     {.name = "log_level",
         .type = CONF_ENUM,
         .offset = offsetof(struct config, log_level),
         .deflt = "info",
-        .names = level_names,
+        .names = log_level_names,
         .help = "what is written to stderr"},
     {.name = "listen",
         .type = CONF_STRING,
@@ -139,7 +133,7 @@ static const struct conf_field fields[] = {
     {.name = "sinks",
         .type = CONF_NODE,
         .offset = offsetof(struct config, sinks_node),
-        .help = "NAME: and under it the keys below and those of its kind"},
+        .help = "NAME: and under it these keys and those of its kind"},
     {0}};
 
 static const struct conf_field sink_fields[] = {
@@ -152,7 +146,7 @@ static const struct conf_field sink_fields[] = {
     {.name = "tables",
         .type = CONF_LIST,
         .offset = offsetof(struct config_sink, tables),
-        .help = "which tables, as schema.table with * and ?; all when left out"},
+        .help = "schema.table with * and ?; left out: all tables"},
     {.name = "start",
         .type = CONF_STRING,
         .offset = offsetof(struct config_sink, start_text),
@@ -162,7 +156,7 @@ static const struct conf_field sink_fields[] = {
         .type = CONF_BOOL,
         .offset = offsetof(struct config_sink, enabled),
         .deflt = "true",
-        .help = "whether it runs; its place in the log is kept either way"},
+        .help = "whether it runs; it keeps its place in the log"},
     {0}};
 
 /* ---- checks ---- */

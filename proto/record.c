@@ -252,25 +252,3 @@ record_decode(struct record_decoder *d, const struct frame *f, const struct sche
     *ret = r;
     return 0;
 }
-
-static bool
-is_known(const struct record_value *v)
-{
-    return v->kind == RECORD_TEXT || v->kind == RECORD_NULL;
-}
-
-bool
-record_key_changed(const struct record *r)
-{
-    if (r->op != FRAME_UPDATE || r->old_row == NULL) {
-        return false;
-    }
-    for (uint32_t i = 0; i < r->schema->ncols; i++) {
-        const struct record_value *was = &r->old_row[i], *is = &r->new_row[i];
-        if (r->schema->cols[i].in_key && is_known(was) && is_known(is) &&
-            (was->kind != is->kind || !str_eq(was->text, is->text))) {
-            return true;
-        }
-    }
-    return false;
-}

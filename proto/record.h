@@ -55,8 +55,4 @@ int record_decode(struct record_decoder *d, const struct frame *f, const struct 
 const char *record_op_name(uint8_t op); /* "insert", ... */
 bool record_op_parse(struct str name, uint8_t *ret_op);
 
-/* True when an update moved the row to another key (any key column's text differs between old
- * and new). */
-bool record_key_changed(const struct record *r);
-
 #endif

@@ -99,6 +99,15 @@ ack_handover(struct ack *a)
     return a->handed;
 }
 
+uint64_t
+ack_would_flush(const struct ack *a, uint64_t tag)
+{
+    CHECK(tag > a->durable && tag <= a->handed);
+    uint64_t lsn = a->flush_lsn;
+    raise_to(&lsn, a->proves[tag % ACK_BATCHES]);
+    return lsn;
+}
+
 void
 ack_durable(struct ack *a, uint64_t tag)
 {

@@ -44,6 +44,8 @@ void ack_idle_queued(struct ack *a, uint64_t lsn);
 /* The batch with everything decoded so far has gone to the broker; returns its tag. */
 uint64_t ack_handover(struct ack *a);
 bool ack_can_handover(const struct ack *a); /* fewer than ACK_BATCHES are in flight */
+/* The flush LSN that ack_durable(tag) would lead to. */
+uint64_t ack_would_flush(const struct ack *a, uint64_t tag);
 /* That batch, and so every one before it, is on stable storage in log and ledger. */
 void ack_durable(struct ack *a, uint64_t tag);
 

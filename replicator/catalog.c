@@ -7,6 +7,8 @@
 
 #include "replicator/sql.h"
 
+#define UNKNOWN "'unknown (GRANT pg_monitor shows it)'"
+
 /* Truncates never: PostgreSQL's names fit. */
 static void
 copy_text(char *to, size_t size, const struct pgrows *r, unsigned column)
@@ -178,14 +180,17 @@ catalog_drop_slot(struct pgconn *c, const char *name, struct err *e)
 int
 catalog_oldest_writer(struct pgconn *c, struct buf *text, struct err *e)
 {
-    static const char sql[] = "SELECT pg_catalog.format('pid %s, role %s, open for %s s', pid, "
-                              "coalesce(usename, '?'),"
-                              " extract(epoch FROM pg_catalog.now() - xact_start)::bigint)"
-                              " FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL "
-                              "AND pid <> pg_catalog.pg_backend_pid()"
-                              " UNION ALL SELECT pg_catalog.format('prepared transaction %L, "
-                              "since %s', gid, prepared)"
-                              " FROM pg_catalog.pg_prepared_xacts LIMIT 1";
+    /* Who may not see a transaction's start gets NULL there. */
+    static const char sql[] =
+        "SELECT w.text FROM ((SELECT xact_start AS began, pg_catalog.format("
+        "'pid %s, role %s, open for %s', pid, coalesce(usename, " UNKNOWN "),"
+        " coalesce(extract(epoch FROM pg_catalog.now() - xact_start)::bigint || ' s', " UNKNOWN
+        ")) AS text FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL"
+        " AND pid <> pg_catalog.pg_backend_pid() ORDER BY xact_start NULLS LAST LIMIT 1)"
+        " UNION ALL (SELECT prepared, pg_catalog.format("
+        "'prepared transaction %L, since %s', gid, prepared)"
+        " FROM pg_catalog.pg_prepared_xacts ORDER BY prepared NULLS LAST LIMIT 1)) w"
+        " ORDER BY w.began NULLS LAST LIMIT 1";
     auto_pgrows struct pgrows *r = NULL;
     int rc = pgconn_query(c, sql, CATALOG_QUERY_MS, &r, e);
     if (rc == 0) {
@@ -207,7 +212,7 @@ catalog_key(struct pgconn *c, uint32_t relid, struct catalog_key *ret, struct er
         " AND i.indisprimary AND k.ord <= i.indnkeyatts ORDER BY k.ord",
         relid);
     auto_pgrows struct pgrows *r = NULL;
-    int rc = pgconn_query(c, sql, CATALOG_QUERY_MS, &r, e);
+    int rc = pgconn_query(c, sql, CATALOG_KEY_MS, &r, e);
     if (rc != 0) {
         return rc;
     }

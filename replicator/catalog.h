@@ -15,6 +15,7 @@
 enum {
     CATALOG_NAME = 64 /* NAMEDATALEN */,
     CATALOG_QUERY_MS = 30 * 1000,
+    CATALOG_KEY_MS = 5 * 1000, /* the stream stands still meanwhile */
     CATALOG_KEYS_MAX = 32
 };
 

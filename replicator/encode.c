@@ -40,6 +40,17 @@ finish(struct buf *b, size_t start, struct err *e)
         e, ERR_TOOBIG, "a change does not fit into an append of at most %zu bytes", b->max);
 }
 
+static int
+finish_row(struct buf *b, size_t start, const struct schema *s, struct err *e)
+{
+    int rc = finish(b, start, e);
+    return rc == 0 ? 0
+                   : err_set(e, rc,
+                         "a change of the table %.*s.%.*s does not fit into an append of at "
+                         "most %zu bytes; take the column out of the publication",
+                         (int)s->ns.n, s->ns.p, (int)s->name.n, s->name.p, b->max);
+}
+
 /* ---- rows ---- */
 
 static inline char *
@@ -236,7 +247,7 @@ encode_row(struct buf *b, const struct relation *rel, enum pgoutput_type type,
         b->n += (size_t)(put_row(to, s, row) - to);
         frame_end(b, start);
     }
-    return finish(b, start, e);
+    return finish_row(b, start, s, e);
 }
 
 /* ---- everything else ---- */

@@ -214,6 +214,21 @@ check_kind(struct question *q)
     return false;
 }
 
+/* Two logs that take turns at one slot would each miss what the other was sent. */
+static bool
+check_owner(struct question *q)
+{
+    if (q->l->slot_state != IDENTITY_SLOT_NONE) {
+        return false;
+    }
+    return decide(q, IDENTITY_REFUSE,
+        "the slot \"%.*s\" exists, but this log has never used it: it belongs to another log "
+        "or "
+        "another reader; point data_dir at the log that owns it, or drop it first (`oneslot "
+        "uninstall`, or SELECT pg_drop_replication_slot('%.*s'))",
+        STR_ARG(q->s->slot), STR_ARG(q->s->slot));
+}
+
 static bool
 check_lost(struct question *q)
 {
@@ -283,14 +298,7 @@ go_on(struct question *q)
     if (q->l->slot_state == IDENTITY_SLOT_CREATED) {
         return decide_at(q, IDENTITY_STREAM, q->l->proven_lsn);
     }
-    if (q->l->slot_state == IDENTITY_SLOT_NONE) {
-        q->d->is_warning = true;
-        (void)decide(q, IDENTITY_ADOPT_SLOT,
-            "the slot \"%.*s\" exists though this log has never used it; the log begins where "
-            "the slot "
-            "stands, at " LSN_FMT,
-            STR_ARG(q->s->slot), LSN_ARG(q->s->confirmed_flush_lsn));
-    }
+    CHECK(q->l->slot_state == IDENTITY_SLOT_INTENDED);
     return decide_at(q, IDENTITY_ADOPT_SLOT, q->s->confirmed_flush_lsn);
 }
 
@@ -299,8 +307,8 @@ identity_decide(const struct identity_log *l, const struct identity_server *s,
     struct identity_decision *ret)
 {
     static bool (*const checks[])(struct question *) = {check_source, check_timeline,
-        check_server, check_log, check_ahead, check_no_slot, check_kind, check_lost,
-        check_usable, check_moved, check_active, go_on};
+        check_server, check_log, check_ahead, check_no_slot, check_kind, check_owner,
+        check_lost, check_usable, check_moved, check_active, go_on};
     struct identity_decision d = {.action = IDENTITY_REFUSE};
     struct question q = {.l = l, .s = s, .d = &d};
     bool is_decided = false;

@@ -46,16 +46,15 @@ struct identity_server {
 
 enum identity_action {
     IDENTITY_CREATE_SLOT, /* record the intent, then create it */
-    IDENTITY_ADOPT_SLOT,  /* record it as created, beginning at lsn */
-    IDENTITY_STREAM,      /* from lsn */
-    IDENTITY_WAIT,        /* may pass by itself: try again later */
-    IDENTITY_REFUSE       /* a person must look */
+    IDENTITY_ADOPT_SLOT, /* ours, for it was intended: record it as created, beginning at lsn */
+    IDENTITY_STREAM,     /* from lsn */
+    IDENTITY_WAIT,       /* may pass by itself: try again later */
+    IDENTITY_REFUSE      /* a person must look */
 };
 
 struct identity_decision {
     enum identity_action action;
-    bool is_warning; /* the message is worth a warning though it goes on */
-    uint64_t lsn;    /* ADOPT: where the log begins; STREAM: what the log proves */
+    uint64_t lsn; /* ADOPT: where the log begins; STREAM: what the log proves */
     uint64_t missing_from,
         missing_to;    /* REFUSE: the range that may be lost; both 0 where that is not it */
     char message[480]; /* what, and what to do; empty when there is nothing to say */

@@ -158,6 +158,7 @@ run(const struct config *c)
     if (rc != 0) {
         return rc;
     }
+    sig_init(); /* not before: a signal ends the wait for the lock */
     log_info("replicator_begin", "slot=%s publication=%s", log_quote(c->source.slot),
         log_quote(c->source.publication));
     if (source_run(c, &e) != 0) {
@@ -190,11 +191,14 @@ do_drop(const struct config *c, bool as_json)
 static int
 dispatch(const struct config *c, const struct args *a)
 {
+    if (!a->check && !a->drop) {
+        return run(c);
+    }
     sig_init();
     if (a->check) {
         return do_check(c, a->json);
     }
-    return a->drop ? do_drop(c, a->json) : run(c);
+    return do_drop(c, a->json);
 }
 
 int

@@ -16,8 +16,14 @@
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
 #include "replicator/catalog.h"
+#include "replicator/publication.h"
 
-enum { PERIOD_MS = 2000, RECONNECT_MS = 5000, CONNECT_MS = 5000 };
+enum {
+    PERIOD_MS = 2000,
+    RECONNECT_MS = 5000,
+    CONNECT_MS = 5000,
+    PUBLICATION_MS = 2 * 60 * 1000
+};
 
 struct monitor {
     const struct monitor_conf *conf;
@@ -34,6 +40,8 @@ struct monitor {
     int64_t connect_after_ms;
     struct catalog_slot slot; /* as last seen */
     char blocker[API_TEXT_MAX];
+    int64_t look_at_ms;             /* at the publication, next */
+    char unpublished[API_TEXT_MAX]; /* a sentence, or empty */
 };
 
 /* ---- the thread ---- */
@@ -57,6 +65,7 @@ connect_if_due(struct monitor *m, enum api_source_state state, bool is_creating)
         .connect_timeout_ms = CONNECT_MS};
     struct err e = {0};
     if (pgconn_open(&c, &m->pg, &e) != 0) {
+        m->slot = (struct catalog_slot){0};
         log_debug("monitor_connect_failed", "msg=%s", log_quote(e.msg));
         m->connect_after_ms = clock_mono_ms() + RECONNECT_MS;
         return false;
@@ -78,10 +87,48 @@ ask_blocker(struct monitor *m, struct err *e)
     return rc;
 }
 
+/* Its changes are missing from the log from then on, without any other sign. */
+static void
+note_unpublished(struct monitor *m, const struct publication_plan *p)
+{
+    char was[API_TEXT_MAX];
+    memcpy(was, m->unpublished, sizeof was);
+    m->unpublished[0] = '\0';
+    for (size_t i = 0; i < p->ntables && m->unpublished[0] == '\0'; i++) {
+        const struct publication_table *t = &p->tables[i];
+        if (t->is_selected && !t->is_published) {
+            (void)snprintf(m->unpublished, sizeof m->unpublished,
+                "source.tables selects the table %.*s.%.*s, but the publication %s does not "
+                "hold it: its changes are missing from the log until it does; a restart of the "
+                "replicator adds it",
+                (int)t->schema.n, t->schema.p, (int)t->name.n, t->name.p, m->conf->publication);
+        }
+    }
+    if (m->unpublished[0] != '\0' && strcmp(was, m->unpublished) != 0) {
+        log_warn("table_not_published", "msg=%s", log_quote(m->unpublished));
+    }
+}
+
+static int
+look_at_publication(struct monitor *m, struct err *e)
+{
+    struct publication_plan p = {0};
+    int rc = publication_plan(m->pg, m->conf->publication, m->conf->tables, &p, e);
+    if (rc == 0) {
+        note_unpublished(m, &p);
+        publication_plan_fini(&p);
+        m->look_at_ms = clock_mono_ms() + PUBLICATION_MS;
+    }
+    return rc;
+}
+
 static void
 ask_server(struct monitor *m, enum api_source_state state, bool is_creating)
 {
     m->blocker[0] = '\0';
+    if (state != API_SOURCE_STREAMING) {
+        m->look_at_ms = 0; /* the way to streaming may add tables */
+    }
     if (!connect_if_due(m, state, is_creating)) {
         return;
     }
@@ -90,20 +137,41 @@ ask_server(struct monitor *m, enum api_source_state state, bool is_creating)
     if (rc == 0 && is_creating) {
         rc = ask_blocker(m, &e);
     }
+    if (rc == 0 && state == API_SOURCE_STREAMING && clock_mono_ms() >= m->look_at_ms) {
+        rc = look_at_publication(m, &e);
+    }
     if (rc != 0) {
         log_debug("monitor_query_failed", "msg=%s", log_quote(e.msg));
+        m->slot = (struct catalog_slot){0};
         pgconn_close(m->pg);
         m->pg = NULL;
         m->connect_after_ms = clock_mono_ms() + RECONNECT_MS;
     }
 }
 
+/* Called with the lock. */
+static void
+fill_error(const struct monitor *m, char error[API_TEXT_MAX])
+{
+    const char *text = m->error;
+    if (m->is_creating && m->blocker[0] != '\0') {
+        text = m->blocker;
+    } else if (m->is_creating) {
+        (void)snprintf(error, API_TEXT_MAX,
+            "creating slot %s, which waits for every transaction that was open before it",
+            m->conf->slot);
+        return;
+    } else if (m->state == API_SOURCE_STREAMING && text[0] == '\0') {
+        text = m->unpublished;
+    }
+    (void)snprintf(error, API_TEXT_MAX, "%s", text);
+}
+
 /* Called with the lock; what is posted is a copy. */
 static void
 fill(struct monitor *m, struct api_source_status *s, char error[API_TEXT_MAX])
 {
-    bool shows_blocker = m->is_creating && m->blocker[0] != '\0';
-    (void)snprintf(error, API_TEXT_MAX, "%s", shows_blocker ? m->blocker : m->error);
+    fill_error(m, error);
     *s = (struct api_source_status){
         .state = (uint8_t)m->state,
         .slot = str_from(m->conf->slot),
@@ -117,7 +185,8 @@ fill(struct monitor *m, struct api_source_status *s, char error[API_TEXT_MAX])
         .safe_wal_bytes = m->slot.safe_wal_bytes,
         .last_error = str_from(error),
     };
-    if (s->server_lsn < s->received_lsn) { /* asked before that was received */
+    if (s->server_lsn != 0 &&
+        s->server_lsn < s->received_lsn) { /* asked before that was received */
         s->server_lsn = s->received_lsn;
     }
 }

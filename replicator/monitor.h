@@ -1,7 +1,8 @@
 /* monitor: what /lag says about the source. A thread with connections of its own (one to
  * PostgreSQL, one to the broker), so that it goes on while the stream is busy, blocked or gone.
  * Others tell it states and positions; it asks the server for the rest every 2 s and posts
- * both. Nothing depends on it. */
+ * both, and looks every 2 minutes whether every selected table is still published. Nothing
+ * depends on it. */
 #ifndef ONESLOT_REPLICATOR_MONITOR_H
 #define ONESLOT_REPLICATOR_MONITOR_H
 
@@ -9,11 +10,13 @@
 #include <stdint.h>
 
 #include "proto/api.h"
+#include "proto/base/conf.h"
 #include "proto/base/err.h"
 
 struct monitor_conf { /* borrowed as long as the monitor lives */
     const char *append_socket;
-    const char *dsn, *password_file, *slot;
+    const char *dsn, *password_file, *slot, *publication;
+    const struct conf_list *tables; /* patterns of what should be published */
     int stop_fd;
 };
 

@@ -18,13 +18,14 @@
 #include "proto/lsn.h"
 #include "replicator/sql.h"
 
-/* What decides how a value becomes text, and what could end a session, whatever role or
- * database set. The last setting of a name counts, so these follow the options of the dsn. */
+/* What decides how a value becomes text, what could end a session, and what would hide the
+ * warning that on_notice waits for, whatever role or database set. The last setting of a name
+ * counts, so these follow the options of the dsn. */
 #define PINNED_OPTIONS                                                                         \
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c timezone=UTC"       \
     " -c bytea_output=hex -c lc_monetary=C -c search_path= -c standard_conforming_strings=on"  \
     " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"       \
-    " -c wal_sender_timeout=60000"
+    " -c wal_sender_timeout=60000 -c client_min_messages=warning"
 
 enum {
     DEFAULT_CONNECT_MS = 10 * 1000,

@@ -427,6 +427,15 @@ preflight_drop(const struct config_source *conf, bool as_json, struct err *e)
     }
     say_drop(as_json, "slot", conf->slot, existed);
     rc = publication_drop(c, conf->publication, &existed, e);
+    if (rc != 0 && strcmp(pgconn_sqlstate(c), "42501") == 0) {
+        auto_buf struct buf name;
+        buf_init(&name, 1024);
+        sql_put_ident(&name, str_from(conf->publication));
+        return err_set(e, rc,
+            "slot %s is gone, but publication %s stays because our role does not own it; run "
+            "as its owner: DROP PUBLICATION %s;",
+            conf->slot, conf->publication, buf_cstr(&name));
+    }
     if (rc == 0) {
         say_drop(as_json, "publication", conf->publication, existed);
     }

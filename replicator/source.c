@@ -40,6 +40,8 @@ struct source {
     struct err last_failure;
     int64_t last_logged_ms;
     unsigned repeated;
+    bool renews;            /* the stream ended in order to begin again at once */
+    uint64_t logged_tables; /* digest of what was last logged about each table */
 };
 
 /* One try: what is learned on the way to streaming. */
@@ -91,24 +93,22 @@ decide(struct session *ss, const char *slot, const struct api_source *log)
     identity_decide(&l, &s, &ss->decision);
 }
 
-/* The slot is asked before the log, so that what the log proves can only have grown since (C <=
- * A, P3). */
+/* All on the connection that will stream: of several hosts in the dsn another could answer
+ * another connection. The slot is asked before the log, so that what the log proves can only
+ * have grown since (C <= A, P3). */
 static int
 check_identity(struct source *s, struct session *ss, struct err *e)
 {
     struct api_source log;
-    int rc = pgconn_open(&s->plain, &ss->plain, e);
+    int rc = pgconn_open(&s->replication, &ss->replication, e);
     if (rc == 0) {
-        rc = catalog_server(ss->plain, &ss->server, e);
-    }
-    if (rc == 0) {
-        rc = pgconn_open(&s->replication, &ss->replication, e);
+        rc = catalog_server(ss->replication, &ss->server, e);
     }
     if (rc == 0) {
         rc = catalog_system(ss->replication, &ss->system, e);
     }
     if (rc == 0) {
-        rc = catalog_slot(ss->plain, s->conf->slot, &ss->slot, e);
+        rc = catalog_slot(ss->replication, s->conf->slot, &ss->slot, e);
     }
     if (rc == 0) {
         rc = client_source_get(s->client, &log, e);
@@ -118,10 +118,6 @@ check_identity(struct source *s, struct session *ss, struct err *e)
     }
     decide(ss, s->conf->slot, &log);
     const struct identity_decision *d = &ss->decision;
-    if (d->is_warning) {
-        log_warn("identity", "action=%s msg=%s", log_quote(identity_action_name(d->action)),
-            log_quote(d->message));
-    }
     if (d->action == IDENTITY_WAIT || d->action == IDENTITY_REFUSE) {
         return err_set(
             e, d->action == IDENTITY_WAIT ? ERR_BUSY : ERR_REFUSED, "%s", d->message);
@@ -131,28 +127,66 @@ check_identity(struct source *s, struct session *ss, struct err *e)
 
 /* ---- publication ---- */
 
-static void
-log_publication(const struct publication_plan *p, const char *name)
+/* FNV-1a over what log_table says: tries that find the same say it once. */
+static uint64_t
+digest_tables(const struct publication_plan *p)
 {
-    size_t others = 0;
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < p->ntables; i++) {
         const struct publication_table *t = &p->tables[i];
-        if (t->is_added) {
-            log_info("table_published", "schema=%s table=%s", log_quote_str(t->schema),
-                log_quote_str(t->name));
-        } else if (t->is_published && !t->is_selected) {
-            others++;
-            log_info("table_found",
-                "schema=%s table=%s msg=\"published already, not named in source.tables\"",
-                log_quote_str(t->schema), log_quote_str(t->name));
-        }
-        if (t->is_published && !t->is_partitioned && !t->has_identity &&
-            (p->has_update || p->has_delete)) {
-            log_warn("table_without_identity",
-                "schema=%s table=%s msg=\"its UPDATE and DELETE fail on the server\"",
-                log_quote_str(t->schema), log_quote_str(t->name));
+        uint64_t flags = (t->is_added || t->is_published ? 1u : 0u) |
+                         (t->is_selected ? 2u : 0u) | (t->has_identity ? 4u : 0u);
+        h = (h ^ t->oid) * UINT64_C(0x100000001b3);
+        h = (h ^ flags) * UINT64_C(0x100000001b3);
+    }
+    return h;
+}
+
+static bool
+is_other(const struct publication_table *t)
+{
+    return t->is_published && !t->is_selected;
+}
+
+static void
+log_table(const struct publication_plan *p, const struct publication_table *t, bool has_slot,
+    bool has_patterns)
+{
+    const char *schema = log_quote_str(t->schema), *name = log_quote_str(t->name);
+    if (t->is_added && has_slot) {
+        log_warn("table_published",
+            "schema=%s table=%s msg=\"added beside an existing slot: what was changed in it "
+            "before now is not in the log\"",
+            schema, name);
+    } else if (t->is_added) {
+        log_info("table_published", "schema=%s table=%s", schema, name);
+    } else if (is_other(t) && has_patterns) {
+        log_info("table_found",
+            "schema=%s table=%s msg=\"published already, not named in source.tables\"", schema,
+            name);
+    }
+    if (t->is_published && !t->is_partitioned && !t->has_identity &&
+        (p->has_update || p->has_delete)) {
+        log_warn("table_without_identity",
+            "schema=%s table=%s msg=\"its UPDATE and DELETE fail on the server\"", schema,
+            name);
+    }
+}
+
+static void
+log_publication(struct source *s, const struct publication_plan *p, bool has_slot)
+{
+    const char *name = s->conf->publication;
+    uint64_t digest = digest_tables(p);
+    bool is_news = p->nadded > 0 || digest != s->logged_tables;
+    size_t others = 0;
+    for (size_t i = 0; i < p->ntables; i++) {
+        others += is_other(&p->tables[i]);
+        if (is_news) {
+            log_table(p, &p->tables[i], has_slot, s->conf->tables.n > 0);
         }
     }
+    s->logged_tables = digest;
     if (p->exists && !(p->has_insert && p->has_update && p->has_delete && p->has_truncate)) {
         log_warn("publication_incomplete",
             "publication=%s insert=%d update=%d delete=%d truncate=%d", log_quote(name),
@@ -184,9 +218,9 @@ carry_out(struct source *s, struct session *ss, const struct publication_plan *p
             s->conf->publication, s->conf->slot);
     }
     bool has_changed = false;
-    rc = publication_apply(ss->plain, p, s->conf->publication, &has_changed, e);
+    rc = publication_apply(ss->replication, p, s->conf->publication, &has_changed, e);
     if (rc == 0) {
-        log_publication(p, s->conf->publication);
+        log_publication(s, p, ss->slot.exists);
     }
     return rc;
 }
@@ -195,7 +229,7 @@ static int
 prepare_publication(struct source *s, struct session *ss, struct err *e)
 {
     struct publication_plan p = {0};
-    int rc = publication_plan(ss->plain, s->conf->publication, &s->conf->tables, &p, e);
+    int rc = publication_plan(ss->replication, s->conf->publication, &s->conf->tables, &p, e);
     if (rc == 0) {
         rc = carry_out(s, ss, &p, e);
         publication_plan_fini(&p);
@@ -240,14 +274,12 @@ create_slot(struct source *s, struct session *ss, struct err *e)
     return put_progress(s, ss, API_SLOT_CREATED, start_lsn, e);
 }
 
+/* The intent is in the ledger already, or it would not be adopted. */
 static int
 adopt_slot(struct source *s, struct session *ss, struct err *e)
 {
     uint64_t lsn = ss->decision.lsn;
-    int rc = put_progress(s, ss, API_SLOT_INTENDED, 0, e);
-    if (rc == 0) {
-        rc = put_progress(s, ss, API_SLOT_CREATED, lsn, e);
-    }
+    int rc = put_progress(s, ss, API_SLOT_CREATED, lsn, e);
     if (rc == 0) {
         log_info(
             "slot_adopted", "slot=%s lsn=" LSN_FMT, log_quote(s->conf->slot), LSN_ARG(lsn));
@@ -276,7 +308,16 @@ static int
 check_not_moved(struct source *s, struct session *ss, uint64_t proven_lsn, struct err *e)
 {
     struct catalog_slot now;
-    int rc = catalog_slot(ss->plain, s->conf->slot, &now, e);
+    int rc = pgconn_open(&s->plain, &ss->plain, e);
+    if (rc == 0) {
+        rc = catalog_slot(ss->plain, s->conf->slot, &now, e);
+    }
+    if (rc == 0 && now.active_pid == 0) {
+        return err_set(e, ERR_BUSY,
+            "slot %s is not being read where a second connection leads, though we read it: do "
+            "the hosts of source.dsn lead to different servers?",
+            s->conf->slot);
+    }
     if (rc == 0 && now.has_confirmed && now.confirmed_lsn > proven_lsn) {
         return err_set(e, ERR_REFUSED,
             "slot %s was moved to " LSN_FMT " while the log proves only " LSN_FMT
@@ -310,7 +351,7 @@ stream(struct source *s, struct session *ss, struct err *e)
         .monitor = s->monitor,
         .stop_fd = s->plain.stop_fd};
     int64_t began_ms = clock_mono_ms();
-    rc = stream_run(&c, e);
+    rc = stream_run(&c, &s->renews, e);
     if (clock_mono_ms() - began_ms >= SETTLED_MS) {
         backoff_reset(&s->backoff);
     }
@@ -378,7 +419,9 @@ run_until_stop(struct source *s, struct err *e)
             *e = failure;
             return rc;
         }
-        if (rc != ERR_STOPPING || !sig_stop_requested()) {
+        bool renews = s->renews;
+        s->renews = false;
+        if (!renews && (rc != ERR_STOPPING || !sig_stop_requested())) {
             pause_after(s, &failure);
         }
     }
@@ -399,6 +442,8 @@ source_run(const struct config *c, struct err *e)
         .dsn = c->source.dsn,
         .password_file = c->source.password_file,
         .slot = c->source.slot,
+        .publication = c->source.publication,
+        .tables = &c->source.tables,
         .stop_fd = sig_stop_fd()};
     struct client_conf cc = {.unix_path = socket, .should_stop = sig_stop_requested};
     backoff_init(&s.backoff, BACKOFF_MIN_MS, BACKOFF_MAX_MS,

@@ -31,6 +31,7 @@ enum {
     /* or so often while the server asks: beside a busy database it asks at every step, and each
      * is a sync */
     ASKED_IDLE_US = 200 * 1000,
+    ASK_CONNECT_MS = 5000,   /* as long as CATALOG_KEY_MS: together below wal_sender_timeout */
     LARGE_MESSAGE = 32 << 20 /* a connection that has seen one is replaced when it is quiet */
 };
 
@@ -45,6 +46,7 @@ struct stream {
     bool has_taken;  /* something had, since the socket was last read */
     bool has_unsent; /* status in libpq's buffer */
     bool was_waiting;
+    bool renews;        /* ended in order to connect again at once */
     uint64_t tag;       /* of the batch in flight */
     uint64_t told_lsn;  /* flush LSN last sent */
     uint64_t asked_lsn; /* the server wants to hear of this one at once; 0: no */
@@ -56,17 +58,36 @@ struct stream {
 /* ---- primary keys of tables under FULL ---- */
 
 static int
-find_key(void *arg, struct relation *rel, struct err *e)
+ask_key(struct stream *st, uint32_t relid, struct catalog_key *ret, struct err *e)
 {
-    struct stream *st = arg;
     if (st->asking == NULL) {
-        int rc = pgconn_open(st->conf->plain, &st->asking, e);
+        struct pgconn_conf c = *st->conf->plain;
+        c.connect_timeout_ms = ASK_CONNECT_MS;
+        int rc = pgconn_open(&c, &st->asking, e);
         if (rc != 0) {
             return rc;
         }
     }
+    int rc = catalog_key(st->asking, relid, ret, e);
+    if (rc != 0) {
+        pgconn_close(st->asking);
+        st->asking = NULL;
+    }
+    return rc;
+}
+
+/* The stream stands still meanwhile, so that the server must hear of us right after. */
+static int
+find_key(void *arg, struct relation *rel, struct err *e)
+{
+    struct stream *st = arg;
     struct catalog_key key;
-    int rc = catalog_key(st->asking, rel->schema.relid, &key, e);
+    bool was_open = st->asking != NULL; /* and may have been closed since */
+    int rc = ask_key(st, rel->schema.relid, &key, e);
+    if (rc == ERR_CLOSED && was_open) {
+        rc = ask_key(st, rel->schema.relid, &key, e);
+    }
+    st->status_is_due = true;
     if (rc != 0) {
         return rc;
     }
@@ -201,14 +222,15 @@ take_durable(struct stream *st, struct err *e)
     if (rc <= 0) {
         return rc;
     }
-    ack_durable(&st->feed.ack, st->tag);
     /* Both sides count the same frames; acknowledging more than the log proves would lose
-     * changes. */
-    if (ack_flush_lsn(&st->feed.ack) > appended.proven_lsn) {
+     * changes, so this is looked at before the flush LSN moves. */
+    uint64_t lsn = ack_would_flush(&st->feed.ack, st->tag);
+    if (lsn > appended.proven_lsn) {
         return err_set(e, ERR_PROTOCOL,
             "the broker proves only " LSN_FMT " after a batch up to " LSN_FMT,
-            LSN_ARG(appended.proven_lsn), LSN_ARG(ack_flush_lsn(&st->feed.ack)));
+            LSN_ARG(appended.proven_lsn), LSN_ARG(lsn));
     }
+    ack_durable(&st->feed.ack, st->tag);
     return 0;
 }
 
@@ -379,7 +401,7 @@ turn(struct stream *st, struct err *e)
 /* Gives back what libpq keeps after a large row, at a moment when nothing has to be sent again.
  */
 static int
-shed_memory(const struct stream *st, struct err *e)
+shed_memory(struct stream *st, struct err *e)
 {
     const struct ack *a = &st->feed.ack;
     bool is_quiet =
@@ -387,9 +409,10 @@ shed_memory(const struct stream *st, struct err *e)
     if (pgconn_largest(st->pg) < LARGE_MESSAGE || !is_quiet) {
         return 0;
     }
-    return err_set(e, ERR_CLOSED,
-        "connecting again to give back the memory of a row of %zu bytes",
+    st->renews = true;
+    log_info("connection_renewed", "largest=%zu msg=\"gives back the memory of a large row\"",
         pgconn_largest(st->pg));
+    return err_set(e, ERR_CLOSED, "connecting again to give back memory");
 }
 
 /* A stop was asked for: what is whole and has arrived becomes durable, if the broker is quick
@@ -398,8 +421,9 @@ static void
 finish(struct stream *st)
 {
     struct err e = {0};
+    int rc;
     int64_t deadline_ms = clock_mono_ms() + SENDER_GRACE_MS;
-    while (take_durable(st, &e) == 0) {
+    while ((rc = take_durable(st, &e)) == 0) {
         bool has_whole = sender_batch_bytes(st->sender) > 0 && !feed_in_transaction(&st->feed);
         if (sender_is_idle(st->sender)) {
             if (!has_whole) {
@@ -415,7 +439,9 @@ finish(struct stream *st)
         uint64_t count;
         (void)!read(fd.fd, &count, sizeof count);
     }
-    if (send_status(st, &e) != 0) {
+    if (rc == ERR_PROTOCOL) { /* what is proven is in doubt */
+        log_err(LOG_WARN, "last_append_unclear", &e, "nothing more is acknowledged");
+    } else if (send_status(st, &e) != 0) {
         log_debug("last_status_unsent", "msg=%s", log_quote(e.msg));
     }
 }
@@ -442,7 +468,7 @@ loop(struct stream *st, struct err *e)
 }
 
 int
-stream_run(const struct stream_conf *c, struct err *e)
+stream_run(const struct stream_conf *c, bool *ret_renews, struct err *e)
 {
     struct stream st = {.conf = c, .pg = c->replication, .told_lsn = c->session->proven_lsn};
     struct feed_conf cc = {.proven_lsn = c->session->proven_lsn,
@@ -462,8 +488,13 @@ stream_run(const struct stream_conf *c, struct err *e)
     rc = loop(&st, e);
     log_info("stream_end", "received=" LSN_FMT " acked=" LSN_FMT,
         LSN_ARG(ack_write_lsn(&st.feed.ack)), LSN_ARG(st.told_lsn));
+    if (rc != ERR_STOPPING && !sender_is_idle(st.sender)) {
+        /* The append under way may hang for a while. */
+        monitor_set_state(c->monitor, API_SOURCE_RETRYING, e->msg);
+    }
     sender_close(st.sender);
     feed_fini(&st.feed);
     pgconn_close(st.asking);
+    *ret_renews = st.renews;
     return rc;
 }

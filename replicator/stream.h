@@ -21,7 +21,8 @@ struct stream_conf {            /* borrowed for the call */
 
 /* Runs until the connection, the append session or the process ends, and returns why, never 0.
  * STOPPING: whole transactions that had arrived were made durable and acknowledged where that
- * was possible in time. */
-int stream_run(const struct stream_conf *c, struct err *e) MUST_CHECK;
+ * was possible in time. *ret_renews: it ended only to give memory back; connect again at once.
+ */
+int stream_run(const struct stream_conf *c, bool *ret_renews, struct err *e) MUST_CHECK;
 
 #endif

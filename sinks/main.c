@@ -5,26 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "proto/api.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/fs.h"
 #include "proto/base/log.h"
+#include "proto/base/proc.h"
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
 #include "proto/config.h"
 #include "sinks/registry.h"
 #include "sinks/worker.h"
 
-enum {
-    EXIT_DONE = 0,
-    EXIT_FAILED = 1,
-    EXIT_USAGE = 2,
-    EXIT_UNAVAILABLE = 69,
-    EXIT_CONFIG = 78
-};
 enum { LOCK_WAIT_MS = 10000 }; /* a former process of this sink is on its way out */
 
 static const char usage[] =
@@ -52,7 +45,7 @@ bad_usage(const char *what, const char *arg)
 {
     (void)fprintf(stderr, "oneslot-sink: %s%s%s; see oneslot-sink --help\n", what,
         arg == NULL ? "" : ": ", arg == NULL ? "" : arg);
-    return EXIT_USAGE;
+    return PROC_USAGE;
 }
 
 /* Takes argv[*i] and, where it has one, the value behind it. */
@@ -113,9 +106,9 @@ print(const char *text)
         /* lint:allow strerror: said before any thread is started */
         const char *why = strerror(errno);
         (void)fprintf(stderr, "oneslot-sink: cannot write to standard output: %s\n", why);
-        return EXIT_FAILED;
+        return PROC_FAILED;
     }
-    return EXIT_DONE;
+    return PROC_DONE;
 }
 
 static int
@@ -145,7 +138,7 @@ print_kind(const char *kind)
     struct err e;
     if (ops == NULL) {
         (void)registry_unknown(kind, &e);
-        return complain(&e, EXIT_USAGE);
+        return complain(&e, PROC_USAGE);
     }
     struct buf auto_buf b;
     buf_init(&b, 64 * 1024);
@@ -154,42 +147,16 @@ print_kind(const char *kind)
     return print(buf_cstr(&b));
 }
 
-/* Ends with the supervisor, whatever ends that: ONESLOT_SUPERVISED is its pid, so that one that
- * died before the prctl is noticed ("1" is also said by a supervisor that does not tell its
- * pid). */
-static bool
-tie_to_supervisor(void)
-{
-    const char *text = getenv("ONESLOT_SUPERVISED");
-    if (text == NULL) {
-        return true;
-    }
-    pid_t before = getppid();
-    long pid = strtol(text, NULL, 10);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
-        return false;
-    }
-    return getppid() == before && (pid <= 1 || before == (pid_t)pid);
-}
-
 static int
 lock(const struct config *c, const char *name, int *ret_fd)
 {
     struct err e;
-    char pid[48];
-    if (access(c->data_dir, F_OK) != 0) {
-        (void)err_set_sys(&e, ERR_CONNECT, errno,
-            "no data folder %s: is the broker running? `oneslot run` starts it", c->data_dir);
-        return complain(&e, EXIT_UNAVAILABLE);
-    }
     char *auto_free file = xasprintf("sink-%s.lock", name);
-    char *auto_free path = fs_join(c->data_dir, file);
-    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    int rc = fs_lock(path, (struct str){pid, (size_t)n}, LOCK_WAIT_MS, ret_fd, &e);
+    int rc = proc_lock(c->data_dir, file, "sink", LOCK_WAIT_MS, ret_fd, &e);
     if (rc == ERR_LOCKED) {
         (void)err_prefix(&e, "sink %s is already running", name);
     }
-    return rc == 0 ? 0 : complain(&e, EXIT_FAILED);
+    return rc == 0 ? 0 : complain(&e, rc == ERR_CONNECT ? PROC_UNAVAILABLE : PROC_FAILED);
 }
 
 static int
@@ -198,8 +165,8 @@ run(const struct config *c, const struct config_sink *s, const struct sink_ops *
 {
     static char prog[80];
     (void)snprintf(prog, sizeof prog, "sink:%s", s->name);
-    if (!tie_to_supervisor()) {
-        return EXIT_FAILED;
+    if (!proc_tie_to_supervisor()) {
+        return PROC_FAILED;
     }
     int fd = -1;
     int status = lock(c, s->name, &fd);
@@ -234,7 +201,7 @@ run(const struct config *c, const struct config_sink *s, const struct sink_ops *
     free(tables);
     free(socket_path);
     (void)close(fd);
-    return rc == 0 ? EXIT_DONE : EXIT_FAILED;
+    return rc == 0 ? PROC_DONE : PROC_FAILED;
 }
 
 static int
@@ -245,15 +212,15 @@ run_or_print(const struct config *c, const struct args *a)
     if (s == NULL) {
         (void)fprintf(
             stderr, "oneslot-sink: %s has no sink '%s' under `sinks`\n", a->config, a->name);
-        return EXIT_USAGE;
+        return PROC_USAGE;
     }
     const struct sink_ops *ops = registry_find(config_kind_name(s->kind));
     if (ops == NULL) {
         (void)registry_unknown(config_kind_name(s->kind), &e);
-        return complain(&e, EXIT_CONFIG);
+        return complain(&e, PROC_CONFIG);
     }
     void *options = xcalloc(1, ops->options_size);
-    int status = EXIT_CONFIG;
+    int status = PROC_CONFIG;
     if (config_sink_apply(s, ops->options, options, &e) != 0) {
         (void)complain(&e, status);
     } else if (a->show_config) {
@@ -292,7 +259,7 @@ main(int argc, char **argv)
     struct config *c = NULL;
     struct err e;
     if (config_load(a.config, &c, &e) != 0) {
-        return complain(&e, EXIT_CONFIG);
+        return complain(&e, PROC_CONFIG);
     }
     status = run_or_print(c, &a);
     config_free(c);

@@ -50,17 +50,12 @@ struct sink {
     const struct sink_ops *ops;
 };
 
-enum sink_flags {
-    SINK_TOTAL_ORDER = 1 /* needs the log's order; without it the order of each key is enough */
-};
-
 struct sink_ops {
     const char *name; /* `kind:` in the configuration */
     const char *help; /* one line */
     const struct conf_field *options;
     size_t options_size;
     size_t batch_bytes; /* bytes of a fetched batch that suit it */
-    unsigned flags;     /* enum sink_flags */
 
     /* Checks that the target is there and can take records; sends none. May block. Returns an
      * owned *ret. The error's class decides: RETRY opens again soon, STOP waits for a person,

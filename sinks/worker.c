@@ -251,11 +251,24 @@ fetch(struct worker *w, struct err *e)
 
 /* ---- the target ---- */
 
+/* What the kind said of its failure; the class of the error decides, so it must have said it.
+ */
+static int
+kind_failed(const struct worker *w, int rc, struct err *e)
+{
+    if (e->code == rc && rc < 0) {
+        return rc;
+    }
+    return err_set(e, ERR_BUG, "a sink of kind %s failed with %d (%s) without saying why",
+        w->c->ops->name, rc, err_name(rc));
+}
+
 static int
 open_target(struct worker *w, struct err *e)
 {
     struct sink_setup setup = {.name = w->c->name, .options = w->c->options, .next = w->passed};
-    return w->c->ops->open(&setup, &w->sink, e);
+    int rc = w->c->ops->open(&setup, &w->sink, e);
+    return rc == 0 ? 0 : kind_failed(w, rc, e);
 }
 
 static void
@@ -305,6 +318,9 @@ write_rest(struct worker *w, struct err *e)
         .tail = in->header.tail_offset};
     struct sink_verdict *v = fresh_verdicts(w, b.n);
     int rc = w->c->ops->write(w->sink, &b, v, e);
+    if (rc != 0) {
+        rc = kind_failed(w, rc, e);
+    }
     struct verdict_outcome o = verdict_settle(rc, v, b.records, b.n, e);
     settle(w, o.settled);
     return o.action == VERDICT_GO_ON ? 0 : e->code;
@@ -384,12 +400,35 @@ wait_ms(struct worker *w, int64_t delay_ms)
     }
 }
 
-/* The commit of what a failed write settled is due first: it must not wait for the target. */
+static struct pace_step
+pace_of(struct worker *w, const struct failure *f)
+{
+    return pace_failed(&w->pace, f->from, f->e.code,
+        f->from == PACE_BROKER ? client_retry_after_ms(w->control) : 0, clock_mono_ms());
+}
+
+/* What a failed write settled must not wait for the target. A commit that fails here costs the
+ * session what it would at any other time; the next round waits for the broker. */
+static int
+commit_settled(struct worker *w, struct failure *f)
+{
+    struct failure own = {.from = PACE_BROKER};
+    if (!w->has_session || !w->must_commit || commit(w, &own.e) == 0) {
+        return 0;
+    }
+    struct pace_step s = pace_of(w, &own);
+    w->has_session = !s.drop_session;
+    if (s.exit) {
+        *f = own;
+        return own.e.code;
+    }
+    return 0;
+}
+
 static int
 recover(struct worker *w, struct failure *f)
 {
-    struct pace_step s = pace_failed(&w->pace, f->from, f->e.code,
-        f->from == PACE_BROKER ? client_retry_after_ms(w->control) : 0, clock_mono_ms());
+    struct pace_step s = pace_of(w, f);
     if (s.exit) {
         return f->e.code;
     }
@@ -399,15 +438,14 @@ recover(struct worker *w, struct failure *f)
     if (s.close_target) {
         close_target(w);
     }
-    if (f->from == PACE_TARGET && w->has_session && w->must_commit) {
-        struct err ce;
-        int rc = commit(w, &ce);
-        if (rc == ERR_FENCED || (rc != 0 && rc != ERR_BUSY && rc != ERR_NOSPACE)) {
-            w->has_session = false;
-        }
-    }
     if (s.drop_session) {
         w->has_session = false;
+    }
+    if (f->from == PACE_TARGET) {
+        int rc = commit_settled(w, f);
+        if (rc != 0) {
+            return rc;
+        }
     }
     wait_ms(w, s.delay_ms);
     return 0;

@@ -7,13 +7,14 @@
 #include "broker/cli/cmd_options.h"
 #include "proto/base/buf.h"
 #include "proto/base/err.h"
+#include "proto/base/proc.h"
 
 enum cmd_status {
-    CMD_DONE = 0,
-    CMD_FAILED = 1,
-    CMD_USAGE = 2,
-    CMD_UNREACHABLE = 69,
-    CMD_CONFIG = 78
+    CMD_DONE = PROC_DONE,
+    CMD_FAILED = PROC_FAILED,
+    CMD_USAGE = PROC_USAGE,
+    CMD_UNREACHABLE = PROC_UNAVAILABLE,
+    CMD_CONFIG = PROC_CONFIG
 };
 
 struct cmd {

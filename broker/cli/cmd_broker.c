@@ -1,36 +1,19 @@
 /* cmd_broker: `oneslot broker`: the log, the offsets and the HTTP API as one process. */
 #include <malloc.h>
-#include <stdlib.h>
-#include <sys/types.h>
-#include <unistd.h>
 
 #include "broker/broker.h"
 #include "broker/cli/cmd.h"
-#include "broker/cli/cmd_spawn.h"
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
 
 enum { ARENAS = 2 }; /* of malloc: one per thread would keep memory that nobody needs */
-
-/* ONESLOT_SUPERVISED is the supervisor's pid ("1": one that does not tell it). */
-static bool
-is_supervisor_there(void)
-{
-    const char *text = getenv("ONESLOT_SUPERVISED");
-    pid_t parent = getppid();
-    if (text == NULL) {
-        return true;
-    }
-    long pid = strtol(text, NULL, 10);
-    return cmd_spawn_tie(parent) && (pid <= 1 || parent == (pid_t)pid);
-}
 
 static int
 run(const struct cmd_args *a)
 {
     struct config *conf;
     struct err e;
-    if (!is_supervisor_there()) {
+    if (!proc_tie_to_supervisor()) {
         return CMD_FAILED;
     }
     int status = cmd_load(a, &conf);

@@ -1,33 +1,156 @@
 /* cmd_check: `oneslot check`: the preflight. libpq stays in the replicator, options of a kind
- * in the sink program: both are asked as programs. */
+ * in the sink program: both are asked as programs, and what they find is one report. */
+#include <inttypes.h>
+
 #include "broker/cli/cmd.h"
 #include "broker/cli/cmd_sinks.h"
 #include "broker/cli/cmd_spawn.h"
 #include "proto/base/cleanup.h"
+#include "proto/base/json.h"
 #include "proto/config.h"
 
-static int
-check_source(const struct cmd_args *a)
+enum { REPORT_MAX = 16 * 1024 * 1024 };
+
+struct report {
+    const struct cmd_args *a;
+    struct buf out;
+    struct jsonw json;
+    uint64_t failed, warned;
+};
+
+/* sql: what mends it; empty: nothing does. */
+static void
+line(struct report *r, struct str result, struct str what, struct str detail, struct str sql)
 {
-    auto_free char *path = cmd_spawn_path("oneslot-replicator");
-    char *argv[] = {path, (char *)"--check", (char *)"-c", (char *)a->config,
-        a->json ? (char *)"--json" : NULL, NULL};
-    struct err e;
-    return cmd_spawn_become(argv, &e) == 0 ? CMD_DONE
-                                           : cmd_complain(a, CMD_FAILED, "%s", e.msg);
+    r->failed += str_is(result, "FAIL");
+    r->warned += str_is(result, "warn");
+    if (r->a->json) {
+        jsonw_object(&r->json, NULL);
+        jsonw_str(&r->json, "result", result);
+        jsonw_str(&r->json, "what", what);
+        jsonw_str(&r->json, "detail", detail);
+        if (sql.n > 0) {
+            jsonw_str(&r->json, "sql", sql);
+        } else {
+            jsonw_null(&r->json, "sql");
+        }
+        jsonw_end_object(&r->json);
+        return;
+    }
+    buf_printf(&r->out, "%-4.*s  %-12.*s ", (int)result.n, result.p, (int)what.n, what.p);
+    buf_put_str(&r->out, detail);
+    if (sql.n > 0) {
+        buf_puts(&r->out, "\n                   ");
+        buf_put_str(&r->out, sql);
+    }
+    buf_putc(&r->out, '\n');
 }
 
-/* In the form of the replicator's lines, which follow. */
+/* ---- sinks ---- */
+
+/* Every sink, whatever is wrong with another: CMD_CONFIG when any is refused. */
 static int
-say_sinks(const struct cmd_args *a, const struct config *conf)
+check_sinks(struct report *r, const struct config *conf)
 {
-    auto_buf struct buf b;
-    buf_init(&b, CMD_SINKS_OPTIONS_MAX);
-    for (size_t i = 0; i < conf->nsinks && !a->json; i++) {
-        buf_printf(
-            &b, "ok    %-12s %s: its options are accepted\n", "sink", conf->sinks[i].name);
+    int status = CMD_DONE;
+    for (size_t i = 0; i < conf->nsinks; i++) {
+        auto_buf struct buf detail;
+        buf_init(&detail, CMD_SINKS_OPTIONS_MAX);
+        buf_printf(&detail, "%s: ", conf->sinks[i].name);
+        int one = cmd_sinks_judge(r->a, &conf->sinks[i], &detail);
+        line(r, one == CMD_DONE ? STR("ok") : STR("FAIL"), STR("sink"), buf_str(&detail),
+            (struct str){0});
+        status = one == CMD_DONE || status == CMD_CONFIG ? status : one;
     }
-    return cmd_print(a, buf_str(&b));
+    return status;
+}
+
+/* ---- the source ---- */
+
+static struct str
+text_of(const struct json *check, const char *key)
+{
+    struct str s = {0};
+    (void)json_str(json_get(check, key), &s);
+    return s;
+}
+
+static int
+take_lines(struct report *r, struct str said, struct err *e)
+{
+    struct json *root;
+    int rc = json_parse(said, &root, e);
+    if (rc != 0) {
+        return rc;
+    }
+    const struct json *checks = json_get(root, "checks");
+    for (size_t i = 0; i < json_size(checks); i++) {
+        const struct json *c = json_at(checks, i);
+        line(r, text_of(c, "result"), text_of(c, "what"), text_of(c, "detail"),
+            text_of(c, "sql"));
+    }
+    json_free(root);
+    return 0;
+}
+
+static int
+check_source(struct report *r)
+{
+    auto_free char *path = cmd_spawn_path("oneslot-replicator");
+    char *argv[] = {
+        path, (char *)"--check", (char *)"--json", (char *)"-c", (char *)r->a->config, NULL};
+    auto_buf struct buf said;
+    struct err e;
+    int status = CMD_FAILED;
+    buf_init(&said, REPORT_MAX);
+    if (cmd_spawn_run(argv, &said, &status, &e) != 0) {
+        return cmd_complain(r->a, CMD_FAILED, "%s", e.msg);
+    }
+    if (take_lines(r, buf_str(&said), &e) != 0) {
+        return cmd_complain(
+            r->a, CMD_FAILED, "cannot check the source: %s ended with status %d", path, status);
+    }
+    return status;
+}
+
+/* ---- all of it ---- */
+
+static void
+put_end(struct report *r)
+{
+    if (r->a->json) {
+        jsonw_end_array(&r->json);
+        jsonw_u64(&r->json, "failed", r->failed);
+        jsonw_end_object(&r->json);
+        buf_putc(&r->out, '\n');
+        return;
+    }
+    if (r->failed > 0) {
+        buf_printf(&r->out, "%" PRIu64 " must be mended", r->failed);
+    } else {
+        buf_puts(&r->out, "ready");
+    }
+    buf_printf(&r->out, ", %" PRIu64 " warning%s; nothing was changed\n", r->warned,
+        r->warned == 1 ? "" : "s");
+}
+
+static int
+check_all(const struct cmd_args *a, const struct config *conf)
+{
+    struct report r = {.a = a};
+    buf_init(&r.out, REPORT_MAX);
+    if (a->json) {
+        jsonw_init(&r.json, &r.out);
+        jsonw_object(&r.json, NULL);
+        jsonw_array(&r.json, "checks");
+    }
+    int sinks = check_sinks(&r, conf);
+    int source = check_source(&r);
+    put_end(&r);
+    int status = cmd_print(a, buf_str(&r.out));
+    buf_fini(&r.out);
+    status = source != CMD_DONE ? source : status;
+    return sinks != CMD_DONE ? sinks : status;
 }
 
 static int
@@ -36,13 +159,10 @@ run(const struct cmd_args *a)
     struct config *conf;
     int status = cmd_load(a, &conf);
     if (status == CMD_DONE) {
-        status = cmd_sinks_check(a, conf);
-        if (status == CMD_DONE) {
-            status = say_sinks(a, conf);
-        }
+        status = check_all(a, conf);
         config_free(conf);
     }
-    return status == CMD_DONE ? check_source(a) : status;
+    return status;
 }
 
 static const struct cmd_option options[] = {
@@ -57,7 +177,9 @@ const struct cmd cmd_check = {
         "wal_level,\n"
         "slots, publication, and tables whose UPDATEs would fail once they are published. It "
         "says\n"
-        "for each what is wrong and the SQL that mends it. It changes nothing and needs no "
+        "for each what is wrong and the SQL that mends it, all of it in one go; only a file "
+        "that\n"
+        "cannot be read as a configuration ends it at once. It changes nothing and needs no "
         "broker.\n"
         "Exit status 1 when something has to be mended, 78 when the configuration is wrong.\n",
     .examples = "  oneslot check\n"

@@ -72,5 +72,5 @@ cmd_remote_complain(const struct cmd_args *a, const struct cmd_remote *r, const 
                                     "no broker answers at %s; `oneslot run -c %s` starts it",
                                     r->where, a->config);
     }
-    return cmd_complain(a, CMD_FAILED, "%s", e->msg);
+    return cmd_complain(a, e->code == ERR_TIMEOUT ? CMD_UNREACHABLE : CMD_FAILED, "%s", e->msg);
 }

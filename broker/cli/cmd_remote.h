@@ -15,7 +15,8 @@ struct cmd_remote {
  * sig_stop_requested(): sig_init() first. */
 int cmd_remote_open(const struct cmd_args *a, struct cmd_remote *ret) MUST_CHECK;
 void cmd_remote_close(struct cmd_remote *r);
-/* Says what e was; returns the exit status. ERR_STOPPING (Ctrl-C) says nothing: CMD_DONE. */
+/* Says what e was; returns the exit status: CMD_UNREACHABLE also for a broker that is there,
+ * but does not answer in time. ERR_STOPPING (Ctrl-C) says nothing: CMD_DONE. */
 int cmd_remote_complain(
     const struct cmd_args *a, const struct cmd_remote *r, const struct err *e);
 /* Whether the broker may be back soon: not there, restarting, or busy. */

@@ -141,9 +141,9 @@ const struct cmd cmd_run = {
         "runs,\n"
         "the port is taken, the disk is not safe, the log is damaged), it ends with status 1.\n"
         "\n"
-        "Ctrl-C, SIGTERM and SIGHUP end it: sinks and replicator first, then the broker. "
-        "Killing\n"
-        "any of the processes, this one too, loses nothing.\n",
+        "Ctrl-C, SIGTERM and SIGHUP (not under nohup) end it: sinks and replicator first, "
+        "then\n"
+        "the broker. Killing any of the processes, this one too, loses nothing.\n",
     .examples = "  oneslot run\n"
                 "  oneslot run -c /etc/oneslot/oneslot.yaml\n",
     .options = options,

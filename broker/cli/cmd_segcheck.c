@@ -13,11 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "broker/cli/cmd_spawn.h"
 #include "broker/segment.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/base/fs.h"
+#include "proto/base/proc.h"
 #include "proto/base/sig.h"
 
 enum { PROGRESS_MS = 100, LOOK_EVERY = 1024 };
@@ -132,7 +132,7 @@ child_main(const char *log_dir, const char *name, int fd, pid_t parent)
 {
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
     const struct rlimit no_core = {0, 0};
-    if (!cmd_spawn_tie(parent)) {
+    if (!proc_tie(parent)) {
         _exit(1);
     }
     (void)setrlimit(RLIMIT_CORE, &no_core);

@@ -1,6 +1,8 @@
 /* cmd_sinks: see cmd_sinks.h. */
 #include "broker/cli/cmd_sinks.h"
 
+#include <string.h>
+
 #include "broker/cli/cmd_spawn.h"
 #include "proto/base/cleanup.h"
 #include "proto/config.h"
@@ -23,6 +25,46 @@ cmd_sinks_options(const struct cmd_args *a, const struct config_sink *sink, stru
                ? CMD_DONE
                : cmd_complain(a, CMD_FAILED, "cannot check sink %s: %s ended with status %d",
                      sink->name, path, status);
+}
+
+/* "oneslot-sink: SENTENCE\n" as the sentence alone. */
+static struct str
+sentence_of(struct str said)
+{
+    static const char prefix[] = "oneslot-sink: ";
+    if (said.n >= sizeof prefix - 1 && memcmp(said.p, prefix, sizeof prefix - 1) == 0) {
+        said.p += sizeof prefix - 1;
+        said.n -= sizeof prefix - 1;
+    }
+    while (said.n > 0 && said.p[said.n - 1] == '\n') {
+        said.n--;
+    }
+    return said;
+}
+
+int
+cmd_sinks_judge(const struct cmd_args *a, const struct config_sink *sink, struct buf *detail)
+{
+    auto_free char *path = cmd_spawn_path("oneslot-sink");
+    char *argv[] = {
+        path, (char *)sink->name, (char *)"-c", (char *)a->config, (char *)"--config", NULL};
+    auto_buf struct buf said;
+    struct err e;
+    int status = 0;
+    buf_init(&said, CMD_SINKS_OPTIONS_MAX);
+    if (cmd_spawn_capture(argv, &said, &status, &e) != 0) {
+        buf_puts(detail, e.msg);
+        return CMD_FAILED;
+    }
+    if (status == 0) {
+        buf_puts(detail, "its options are accepted");
+        return CMD_DONE;
+    }
+    if (status != CMD_CONFIG) {
+        buf_printf(detail, "%s ended with status %d: ", path, status);
+    }
+    buf_put_str(detail, sentence_of(buf_str(&said)));
+    return status == CMD_CONFIG ? CMD_CONFIG : CMD_FAILED;
 }
 
 int

@@ -13,6 +13,10 @@ enum { CMD_SINKS_OPTIONS_MAX = 1024 * 1024 };
  * status. Appends the effective options, YAML at an indent of 4, secrets masked. */
 int cmd_sinks_options(
     const struct cmd_args *a, const struct config_sink *sink, struct buf *out) MUST_CHECK;
+/* Says nothing, but appends to detail whether its options are accepted, or why not: the exit
+ * status. */
+int cmd_sinks_judge(
+    const struct cmd_args *a, const struct config_sink *sink, struct buf *detail) MUST_CHECK;
 /* All sinks, the disabled ones too. */
 int cmd_sinks_check(const struct cmd_args *a, const struct config *conf) MUST_CHECK;
 

@@ -3,15 +3,14 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "proto/base/cleanup.h"
+#include "proto/base/proc.h"
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
 
@@ -39,12 +38,6 @@ cmd_spawn_path(const char *program)
     return xasprintf("%.*s/%s", (int)(slash - self), self, program);
 }
 
-bool
-cmd_spawn_tie(pid_t parent)
-{
-    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
-}
-
 static _Noreturn void
 exec_or_die(char *const argv[])
 {
@@ -67,7 +60,7 @@ cmd_spawn_supervised(char *const argv[], pid_t *ret_pid, struct err *e)
     if (pid == 0) {
         sig_reset_for_exec();
         (void)setpgid(0, 0);
-        if (!cmd_spawn_tie(parent) || setenv("ONESLOT_SUPERVISED", text, 1) != 0) {
+        if (!proc_tie(parent) || setenv(PROC_SUPERVISED, text, 1) != 0) {
             _exit(EXIT_CANNOT_RUN);
         }
         exec_or_die(argv);
@@ -100,8 +93,9 @@ wait_for(pid_t pid)
     return WIFEXITED(ws) ? WEXITSTATUS(ws) : 128 + WTERMSIG(ws);
 }
 
-int
-cmd_spawn_run(char *const argv[], struct buf *out, int *ret_status, struct err *e)
+static int
+run_to_its_end(
+    char *const argv[], struct buf *out, bool with_stderr, int *ret_status, struct err *e)
 {
     int fds[2] = {-1, -1};
     if (out != NULL && pipe(fds) != 0) {
@@ -111,7 +105,8 @@ cmd_spawn_run(char *const argv[], struct buf *out, int *ret_status, struct err *
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0) {
-        if (!cmd_spawn_tie(parent) || (out != NULL && dup2(fds[1], STDOUT_FILENO) < 0)) {
+        if (!proc_tie(parent) || (out != NULL && dup2(fds[1], STDOUT_FILENO) < 0) ||
+            (with_stderr && dup2(fds[1], STDERR_FILENO) < 0)) {
             _exit(EXIT_CANNOT_RUN);
         }
         if (out != NULL) {
@@ -134,8 +129,13 @@ cmd_spawn_run(char *const argv[], struct buf *out, int *ret_status, struct err *
 }
 
 int
-cmd_spawn_become(char *const argv[], struct err *e)
+cmd_spawn_run(char *const argv[], struct buf *out, int *ret_status, struct err *e)
 {
-    (void)execvp(argv[0], argv);
-    return err_set_sys(e, ERR_NOTFOUND, errno, "cannot run %s", argv[0]);
+    return run_to_its_end(argv, out, false, ret_status, e);
+}
+
+int
+cmd_spawn_capture(char *const argv[], struct buf *out, int *ret_status, struct err *e)
+{
+    return run_to_its_end(argv, out, true, ret_status, e);
 }

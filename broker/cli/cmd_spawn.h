@@ -3,7 +3,6 @@
 #ifndef ONESLOT_CLI_CMD_SPAWN_H
 #define ONESLOT_CLI_CMD_SPAWN_H
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include "proto/base/buf.h"
@@ -19,9 +18,8 @@ int cmd_spawn_supervised(char *const argv[], pid_t *ret_pid, struct err *e) MUST
  */
 int cmd_spawn_run(
     char *const argv[], struct buf *out, int *ret_status, struct err *e) MUST_CHECK;
-/* Becomes argv; returns only when that failed. */
-int cmd_spawn_become(char *const argv[], struct err *e) MUST_CHECK;
-/* For a child: ends with its parent, `parent`; false when that has gone already. */
-bool cmd_spawn_tie(pid_t parent);
+/* The same, but what it says on stderr goes to out as well. */
+int cmd_spawn_capture(
+    char *const argv[], struct buf *out, int *ret_status, struct err *e) MUST_CHECK;
 
 #endif

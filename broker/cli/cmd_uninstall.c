@@ -6,7 +6,6 @@
 #include "broker/cli/cmd.h"
 #include "broker/cli/cmd_spawn.h"
 #include "proto/base/cleanup.h"
-#include "proto/base/fs.h"
 #include "proto/config.h"
 
 /* Held to the end, so that no broker starts meanwhile. Without a data folder there is none. */
@@ -17,8 +16,7 @@ keep_brokers_out(const struct cmd_args *a, const struct config *conf, int *ret_f
     if (access(conf->data_dir, F_OK) != 0) {
         return CMD_DONE;
     }
-    auto_free char *path = fs_join(conf->data_dir, "LOCK");
-    int rc = fs_lock(path, STR("uninstall\n"), 0, ret_fd, &e);
+    int rc = proc_lock(conf->data_dir, "LOCK", "uninstall", 0, ret_fd, &e);
     if (rc == ERR_LOCKED) {
         return cmd_complain(a, CMD_FAILED,
             "a broker runs on %s; stop oneslot first (Ctrl-C or SIGTERM to `oneslot run`). %s",
@@ -37,8 +35,9 @@ ask(const struct cmd_args *a, const struct config *conf)
     if (!isatty(STDIN_FILENO)) {
         return cmd_complain(a, CMD_USAGE, "nobody is there to ask; say --yes");
     }
-    (void)printf("Drop the slot %s and the publication %s? Changes from now on are lost to "
-                 "oneslot; the log in %s stays. [y/N] ",
+    (void)printf("Drop the slot %s and the publication %s? The publication goes also if "
+                 "oneslot only found it. Changes from now on are lost to oneslot; the log in "
+                 "%s stays. [y/N] ",
         conf->source.slot, conf->source.publication, conf->data_dir);
     (void)fflush(stdout);
     if (fgets(answer, sizeof answer, stdin) != NULL &&
@@ -86,12 +85,12 @@ const struct cmd cmd_uninstall = {
     .name = "uninstall",
     .summary = "drop slot and publication, after asking",
     .synopsis = "[--yes] [--json] [-c FILE]",
-    .about =
-        "Drops what oneslot created in PostgreSQL: the replication slot and the publication of "
-        "the\n"
-        "configuration. Do this before you throw oneslot away: a forgotten slot keeps WAL "
-        "until the\n"
-        "source's disk is full. Stop `oneslot run` first. data_dir stays; remove it by hand.\n",
+    .about = "Drops the replication slot and the publication that the configuration names,\n"
+             "also a publication that oneslot did not create but found; one that belongs to\n"
+             "another role stays, and the SQL for its owner is printed (exit status 1).\n"
+             "Do this before you throw oneslot away: a forgotten slot keeps WAL until the\n"
+             "source's disk is full. Stop `oneslot run` first. data_dir stays; remove it by\n"
+             "hand.\n",
     .examples = "  oneslot uninstall\n"
                 "  oneslot uninstall --yes -c /etc/oneslot/oneslot.yaml\n",
     .options = options,

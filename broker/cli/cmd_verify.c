@@ -316,14 +316,14 @@ read_unsealed(struct verify *v, bool has_broker)
     return status;
 }
 
-/* What is not sealed first, so that the lock is held for a short time only. */
+/* What is not sealed first: the lock is held for no longer than that is read, and a broker that
+ * waits for it names us. */
 static int
 read_newest(struct verify *v, const struct config *conf)
 {
     struct err e;
     auto_close int fd = -1;
-    auto_free char *path = fs_join(conf->data_dir, "LOCK");
-    int rc = fs_lock(path, STR("verify\n"), 0, &fd, &e);
+    int rc = proc_lock(conf->data_dir, "LOCK", "verify", 0, &fd, &e);
     if (rc != 0 && rc != ERR_LOCKED) {
         return cmd_complain(v->a, CMD_FAILED, "%s", e.msg);
     }

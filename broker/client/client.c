@@ -34,7 +34,6 @@ client_new(const struct client_conf *c)
 {
     struct httpc_conf hc = {.unix_path = c->unix_path,
         .base_url = c->unix_path != NULL ? "http://oneslot" : c->url,
-        .bearer = c->token,
         .connect_timeout_ms = CONNECT_MS,
         .should_stop = c->should_stop};
     struct client *cl = xcalloc(1, sizeof *cl);

@@ -14,7 +14,6 @@
 struct client_conf {
     const char *unix_path; /* the socket, or NULL: */
     const char *url;       /* "http://127.0.0.1:7432" */
-    const char *token;     /* or NULL */
     bool (*should_stop)(void);
 };
 

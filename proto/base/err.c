@@ -69,12 +69,6 @@ err_prefix(struct err *e, const char *fmt, ...)
     return e->code;
 }
 
-void
-err_clear(struct err *e)
-{
-    *e = (struct err){0};
-}
-
 enum err_class
 err_class(int code)
 {

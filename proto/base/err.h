@@ -52,7 +52,6 @@ int err_set_at(struct err *e, int code, int sys, const char *file, int line, con
  */
 int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-void err_clear(struct err *e);
 enum err_class err_class(int code);
 /* Symbol ("NOSPACE") and standard text of a code; static strings, never NULL. */
 const char *err_name(int code);

@@ -14,7 +14,11 @@
 
 enum { LOG_LINE_MAX = 4096, LOG_QUOTE_MAX = 512, LOG_QUOTE_RING = 8 };
 
-static const char *const level_names[] = {"error", "warn", "info", "debug"};
+const char *const log_level_names[] = {[LOG_ERROR] = "error",
+    [LOG_WARN] = "warn",
+    [LOG_INFO] = "info",
+    [LOG_DEBUG] = "debug",
+    NULL};
 static const char *log_prog = "oneslot";
 static atomic_int log_level = LOG_INFO;
 
@@ -23,18 +27,6 @@ log_init(const char *prog, enum log_level level)
 {
     log_prog = prog;
     atomic_store(&log_level, (int)level);
-}
-
-bool
-log_level_parse(struct str text, enum log_level *ret_level)
-{
-    for (int i = LOG_ERROR; i <= LOG_DEBUG; i++) {
-        if (str_is(text, level_names[i])) {
-            *ret_level = (enum log_level)i;
-            return true;
-        }
-    }
-    return false;
 }
 
 bool
@@ -128,8 +120,8 @@ put_head(char *to, size_t max, enum log_level level, const char *ev)
 {
     char ts[CLOCK_TEXT_MAX];
     (void)clock_format_us(clock_wall_us(), ts);
-    int n =
-        snprintf(to, max, "ts=%s level=%s prog=%s ev=%s", ts, level_names[level], log_prog, ev);
+    int n = snprintf(
+        to, max, "ts=%s level=%s prog=%s ev=%s", ts, log_level_names[level], log_prog, ev);
     return n < 0 ? 0 : (size_t)n < max ? (size_t)n : max - 1;
 }
 

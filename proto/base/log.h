@@ -13,7 +13,8 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* prog: static string shown in every line ("broker", "replicator", "sink:search"). */
 void log_init(const char *prog, enum log_level level);
-bool log_level_parse(struct str text, enum log_level *ret_level);
+/* By enum log_level; NULL behind the last, as conf.h wants the names of a choice. */
+extern const char *const log_level_names[];
 bool log_enabled(enum log_level level);
 
 /* One line is at most 4 KiB, longer ones are cut. fmt NULL or "" writes no fields.

@@ -2,16 +2,15 @@
  * served. */
 #include "proto/base/reaper.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "proto/base/check.h"
 #include "proto/base/clock.h"
+#include "proto/base/cond.h"
 #include "proto/base/xmalloc.h"
 
 struct reaper {
@@ -33,19 +32,6 @@ static void
 unlock(struct reaper *r)
 {
     CHECK(pthread_mutex_unlock(&r->lock) == 0);
-}
-
-static void
-wait_tick(struct reaper *r)
-{
-    struct timespec until;
-    int64_t at = clock_mono_ms() + r->tick_ms;
-    int rc;
-
-    until.tv_sec = (time_t)(at / 1000);
-    until.tv_nsec = (long)(at % 1000) * 1000000;
-    rc = pthread_cond_timedwait(&r->wake, &r->lock, &until);
-    CHECK(rc == 0 || rc == ETIMEDOUT);
 }
 
 static void
@@ -73,7 +59,7 @@ run(void *arg)
         if (r->entries == NULL) {
             CHECK(pthread_cond_wait(&r->wake, &r->lock) == 0);
         } else {
-            wait_tick(r);
+            (void)cond_wait_until(&r->wake, &r->lock, clock_mono_ms() + r->tick_ms);
             end_late(r);
         }
     }
@@ -85,15 +71,11 @@ int
 reaper_new(int64_t tick_ms, struct reaper **ret, struct err *e)
 {
     struct reaper *r = xcalloc(1, sizeof *r);
-    pthread_condattr_t attr;
     int rc;
 
     r->tick_ms = tick_ms;
     CHECK(pthread_mutex_init(&r->lock, NULL) == 0);
-    CHECK(pthread_condattr_init(&attr) == 0);
-    CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
-    CHECK(pthread_cond_init(&r->wake, &attr) == 0);
-    CHECK(pthread_condattr_destroy(&attr) == 0);
+    cond_init(&r->wake);
     rc = pthread_create(&r->thread, NULL, run, r);
     if (rc != 0) {
         (void)pthread_cond_destroy(&r->wake);

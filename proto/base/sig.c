@@ -47,6 +47,16 @@ set_handler(int signo, void (*handler)(int))
     CHECK(sigaction(signo, &sa, NULL) == 0);
 }
 
+/* Whoever started us wants the signal ignored: nohup, or a shell's background job. Nobody
+ * ignores a SIGTERM by accident. */
+static bool
+is_to_be_ignored(int signo)
+{
+    struct sigaction sa;
+    CHECK(sigaction(signo, NULL, &sa) == 0);
+    return signo != SIGTERM && sa.sa_handler == SIG_IGN;
+}
+
 void
 sig_init(void)
 {
@@ -54,7 +64,9 @@ sig_init(void)
     stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     CHECK(stop_fd >= 0);
     for (int i = 0; i < STOP_SIGNALS; i++) {
-        set_handler(stop_signals[i], on_stop_signal);
+        if (!is_to_be_ignored(stop_signals[i])) {
+            set_handler(stop_signals[i], on_stop_signal);
+        }
     }
     set_handler(SIGPIPE, SIG_IGN);
 }
@@ -76,7 +88,9 @@ sig_reset_for_exec(void)
 {
     sigset_t none;
     for (int i = 0; i < STOP_SIGNALS; i++) {
-        set_handler(stop_signals[i], SIG_DFL);
+        if (!is_to_be_ignored(stop_signals[i])) {
+            set_handler(stop_signals[i], SIG_DFL);
+        }
     }
     set_handler(SIGPIPE, SIG_DFL);
     (void)sigemptyset(&none);

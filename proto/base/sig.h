@@ -1,4 +1,5 @@
-/* sig: signals as data. SIGINT, SIGTERM, SIGHUP ask to stop; SIGPIPE is ignored. */
+/* sig: signals as data. SIGINT, SIGTERM, SIGHUP ask to stop, but for a SIGINT or SIGHUP that
+ * whoever started us ignores (nohup); SIGPIPE is ignored. */
 #ifndef ONESLOT_BASE_SIG_H
 #define ONESLOT_BASE_SIG_H
 
@@ -12,7 +13,7 @@ bool sig_stop_requested(void);
 int sig_stop_fd(void);
 /* Asks for the stop from inside the process. */
 void sig_stop(void);
-/* Restores defaults in a forked child before exec. */
+/* Restores in a forked child, before exec, what we were started with. */
 void sig_reset_for_exec(void);
 
 #endif

@@ -75,8 +75,11 @@ open_error(const struct file *f, int sys, struct err *e)
         return err_set_sys(
             e, ERR_CONFIG, sys, "cannot create %s: its folder must exist", f->path);
     }
-    if (sys == ENOSPC || sys == EDQUOT || sys == EMFILE || sys == ENFILE || sys == EINTR) {
+    if (sys == ENOSPC || sys == EDQUOT) {
         return err_set_sys(e, ERR_NOSPACE, sys, "cannot open %s", f->path);
+    }
+    if (sys == EMFILE || sys == ENFILE || sys == EINTR) {
+        return err_set_sys(e, ERR_BUSY, sys, "cannot open %s for now", f->path);
     }
     return err_set_sys(e, ERR_CONFIG, sys, "cannot open %s for writing", f->path);
 }
@@ -337,7 +340,6 @@ const struct sink_ops sink_file_ops = {
     .options = file_fields,
     .options_size = sizeof(struct file_options),
     .batch_bytes = 8 * 1024 * 1024,
-    .flags = SINK_TOTAL_ORDER,
     .open = file_open,
     .write = file_write,
     .close = file_close,

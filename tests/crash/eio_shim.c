@@ -33,6 +33,9 @@ shim_before(struct call *c)
         return 0;
     }
     say_failed();
+    if (strcmp(c->op, "write") == 0 && c->niov == 1 && (fcntl(c->fd, F_GETFL) & O_DSYNC) != 0) {
+        (void)syscall(SYS_pwrite64, c->fd, c->iov[0].iov_base, c->iov[0].iov_len, c->off);
+    }
     return number != NULL && strcmp(number, "ENOSPC") == 0 ? ENOSPC : EIO;
 }
 

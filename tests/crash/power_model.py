@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Iterator
 
-CREATE, MKDIR, WRITE, TRUNCATE, ALLOCATE, SYNC, RENAME, UNLINK, LINK, ACK, SLOT = range(1, 12)
-FDATASYNC, DSYNC = 1, 2
+CREATE, MKDIR, WRITE, TRUNCATE, ALLOCATE, SYNC, RENAME, UNLINK, LINK, ACK, SLOT, OPEN = range(1, 13)
+FDATASYNC, DSYNC, FAILED = 1, 2, 4
 _HEAD = struct.Struct("<IBBHQqIII")
 _MAGIC = 0x70776C31
 _PAGE = 4096
@@ -61,34 +61,45 @@ def _inside(path: str, root: Path) -> str:
 class File:
     cache: bytearray = field(default_factory=bytearray)
     disk: bytearray = field(default_factory=bytearray)
-    pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # (offset, bytes), or (size, None)
+    # (offset, bytes), or (size, None); and whether the disk has it already: O_DSYNC leaves what is older pending.
+    pending: list[tuple[int, bytes | None, bool]] = field(default_factory=list)
+    is_opened: bool = True  # and not synced since
 
-    def write(self, off: int, data: bytes, is_synced: bool) -> None:
+    def write(self, off: int, data: bytes) -> None:
         _put(self.cache, off, data)
-        if is_synced:
-            _put(self.disk, off, data)
-        else:
-            self.pending.append((off, data))
+        self.pending.append((off, data, False))
+
+    def write_synced(self, off: int, data: bytes) -> None:
+        _put(self.cache, off, data)
+        _put(self.disk, off, data)
+        self.pending.append((off, data, True))
 
     def resize(self, size: int) -> None:
         _resize(self.cache, size)
-        self.pending.append((size, None))
+        self.pending.append((size, None, False))
 
     def sync(self) -> None:
-        if self.pending:
-            self.disk = bytearray(self.cache)
-            self.pending.clear()
+        for off, data, _ in self.pending:
+            if data is None:
+                _resize(self.disk, off)
+            else:
+                _put(self.disk, off, data)
+        self.pending.clear()
+
+    def lose(self) -> None:
+        """A sync that failed: the page cache has it and takes it for written."""
+        self.pending.clear()
 
     def torn(self, rng: random.Random, chance: float) -> bytearray:
         """The disk, and some of what was on its way."""
         content = bytearray(self.disk)
-        for off, data in self.pending:
+        for off, data, is_there in self.pending:
             if data is None:
                 if rng.random() < chance:
                     _resize(content, off)
                 continue
             for begin, piece in _pages(off, data):
-                if rng.random() < chance:
+                if is_there or rng.random() < chance:
                     _put(content, begin, piece)
         return content
 
@@ -149,11 +160,11 @@ def _change(entries: dict[str, Node], gone: str, come: str, node: Node | None) -
 class Disk:
     """Apply records one by one; at any moment write out what a power cut would leave."""
 
-    def __init__(self, ignored: str = "", folders: Iterable[str] = ()) -> None:
-        """ignored: the label of a sync that the model takes for undone (see apply). folders: there from the start."""
+    def __init__(self, ignored: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+        """ignored: the labels of syncs that count as not done (see apply). folders: there from the start."""
         there: dict[str, Node] = {name: Folder() for name in folders}
         self.root = Folder(dict(there), dict(there))
-        self.ignored = ignored
+        self.ignored = frozenset(ignored)
         self.files: dict[int, File] = {}  # by inode number, the newest that had it
 
     def apply(self, record: Record) -> str:
@@ -178,29 +189,51 @@ class Disk:
                 self._move(record)
             case 8:
                 self._remove(record.path)
+            case 12:
+                self.files[record.ino].is_opened = True
         return ""
 
     def _mkdir(self, path: str) -> None:
         self._folder(path).change("", _name(path), Folder())
 
     def _write(self, record: Record) -> str:
-        is_synced = bool(record.flags & DSYNC)
-        label = f"O_DSYNC write {pattern(record.path)}" if is_synced else ""
-        self.files[record.ino].write(record.off, record.data, is_synced and label != self.ignored)
+        file = self.files[record.ino]
+        if not record.flags & DSYNC:
+            file.write(record.off, record.data)
+            return ""
+        if record.flags & FAILED:
+            _put(file.cache, record.off, record.data)
+            return ""
+        label = f"O_DSYNC write {pattern(record.path)}"
+        if label in self.ignored:
+            file.write(record.off, record.data)
+        else:
+            file.write_synced(record.off, record.data)
         return label
 
     def _sync(self, record: Record) -> str:
-        kind = "fdatasync" if record.flags & FDATASYNC else "fsync"
-        file = self.files.get(record.ino)
-        node = self._find(record.path)
-        node = node if isinstance(node, Folder) or file is None else file
+        node = self.files.get(record.ino)
+        found = self._find(record.path)
+        node = found if isinstance(found, Folder) or node is None else node
         assert node is not None, f"sync of an unknown file {record.path}"
-        label = f"{kind} {pattern(record.path)}"
-        if isinstance(node, Folder):
-            label += f" [{_summary(node)}]"
-        if label != self.ignored:
+        label = self._label(record, node)
+        if record.flags & FAILED:
+            if isinstance(node, File):
+                node.lose()
+            return ""
+        if label not in self.ignored:
             node.sync()
         return label
+
+    def _label(self, record: Record, node: Node) -> str:
+        kind = "fdatasync" if record.flags & FDATASYNC else "fsync"
+        label = f"{kind} {pattern(record.path)}"
+        if isinstance(node, Folder):
+            return f"{label} [{_summary(node)}]"
+        if kind == "fdatasync":
+            return label
+        was_opened, node.is_opened = node.is_opened, False
+        return f"{label} (opened)" if was_opened else label
 
     def _move(self, record: Record) -> None:
         node = self._find(record.path)
@@ -232,9 +265,9 @@ class Disk:
 
     # --- after the cut
 
-    def write_out(self, to: Path, rng: random.Random | None = None, chance: float = 0.5) -> None:
-        """Into the empty folder `to`; with rng the adversarial model, otherwise the strict one."""
-        _write_folder(self.root, to, rng, chance)
+    def write_out(self, to: Path, rng: random.Random | None = None) -> None:
+        """Into the empty folder `to`; with rng by the adversarial model, otherwise by the strict one."""
+        _write_folder(self.root, to, rng, rng.choice((0.1, 0.5, 0.9)) if rng else 0)
 
     def image(self) -> tuple[object, ...]:
         """Equal for two moments at which a power cut leaves the same."""

@@ -27,10 +27,14 @@ enum op {
     OP_RENAME,
     OP_UNLINK, /* rmdir too */
     OP_LINK,
-    OP_ACK,         /* off: the flush LSN of a standby status update */
-    OP_SLOT,        /* PostgreSQL is asked to create the slot */
+    OP_ACK,  /* off: the flush LSN of a standby status update */
+    OP_SLOT, /* PostgreSQL is asked to create the slot */
+    OP_OPEN, /* a file that was there already */
+    FLAG_FDATASYNC = 1,
     FLAG_DSYNC = 2, /* on a write: O_DSYNC or O_SYNC */
-    FLAG_FDATASYNC = 1
+    FLAG_FAILED =
+        4 /* a sync, or a write that is one: what it was to make durable is lost, though the
+             page cache has it and a later sync will say that all is well */
 };
 
 struct head {
@@ -124,9 +128,8 @@ shim_before(struct call *c)
 static void
 record_open(const struct call *c, uint64_t ino)
 {
-    if (!was_there) {
-        put(c, (struct head){.op = OP_CREATE, .ino = ino}, 0);
-    } else if ((c->flags & O_TRUNC) != 0) {
+    put(c, (struct head){.op = was_there ? OP_OPEN : OP_CREATE, .ino = ino}, 0);
+    if (was_there && (c->flags & O_TRUNC) != 0) {
         put(c, (struct head){.op = OP_TRUNCATE, .ino = ino}, 0);
     }
 }
@@ -135,6 +138,15 @@ static void
 record_write(const struct call *c, uint64_t ino, long result)
 {
     bool is_synced = (fcntl(c->fd, F_GETFL) & O_DSYNC) != 0; /* O_SYNC includes it */
+    if (result < 0 && is_synced && c->niov == 1) {
+        put(c,
+            (struct head){
+                .op = OP_WRITE, .ino = ino, .off = position, .flags = FLAG_DSYNC | FLAG_FAILED},
+            c->iov[0].iov_len);
+    }
+    if (result <= 0) {
+        return;
+    }
     put(c,
         (struct head){
             .op = OP_WRITE, .ino = ino, .off = position, .flags = is_synced ? FLAG_DSYNC : 0},
@@ -163,14 +175,14 @@ shim_after(struct call *c, long result)
     uint64_t ino = ino_of(c, result);
     if (result >= 0 && strcmp(c->op, "open") == 0) {
         record_open(c, ino);
-    } else if (result > 0 && strcmp(c->op, "write") == 0) {
+    } else if (strcmp(c->op, "write") == 0) {
         record_write(c, ino, result);
     }
-    for (size_t i = 0; result >= 0 && i < sizeof ops / sizeof ops[0]; i++) {
-        if (strcmp(c->op, ops[i].name) == 0) {
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        if (strcmp(c->op, ops[i].name) == 0 && (result >= 0 || ops[i].op == OP_SYNC)) {
             put(c,
                 (struct head){.op = (uint8_t)ops[i].op,
-                    .flags = (uint8_t)ops[i].flags,
+                    .flags = (uint8_t)(ops[i].flags | (result < 0 ? FLAG_FAILED : 0)),
                     .ino = ino,
                     .off = c->off},
                 0);

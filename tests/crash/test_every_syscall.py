@@ -4,27 +4,21 @@ restart, which is the recovery: nothing lost, nothing twice, the slot never ahea
 from __future__ import annotations
 
 import random
-from typing import Callable, Mapping
+from typing import Callable
 
 import pytest
-from harness.postgres import Postgres
-from harness.system import Programs, WorkFolder
+from harness.system import Programs
 
-from scenario import Scenario, labels_of, sampled
+from scenario import Scenario, kill_env, labels_of, sampled
 
 Point = tuple[str, int, str]  # label, its number, before or after
 SAMPLE = {"broker": 26, "sink": 10, "replicator": 4}
 
 
-def shim(programs: Programs, scenario: Scenario, **settings: str) -> Mapping[str, str]:
-    env = {f"ONESLOT_KILL_{name.upper()}": value for name, value in settings.items()}
-    return {**programs.preload("kill_shim"), "ONESLOT_SHIM_ROOT": str(scenario.disk), **env}
-
-
 def every_point(programs: Programs, scenario: Scenario, role: str) -> list[Point]:
     """A life without a kill tells which calls there are."""
     trace = scenario.one.folder / f"trace-{role}"
-    scenario.shims = {role: shim(programs, scenario, trace=str(trace))}
+    scenario.shims = {role: {**programs.preload("kill_shim"), "ONESLOT_KILL_TRACE": str(trace)}}
     scenario.reset()
     scenario.play()
     scenario.check()
@@ -35,19 +29,19 @@ def every_point(programs: Programs, scenario: Scenario, role: str) -> list[Point
 @pytest.mark.parametrize("role", list(SAMPLE))
 def test_killed_at_every_call_that_changes_a_file(
     role: str,
-    make_pg: Callable[..., Postgres],
+    make_scenario: Callable[..., Scenario],
     plain_programs: Programs,
-    work: WorkFolder,
     rng: random.Random,
     soak: bool,
 ) -> None:
-    scenario = Scenario(make_pg(), plain_programs, work)
+    scenario = make_scenario()
+    scenario.always = {"ONESLOT_SHIM_ROOT": str(scenario.disk)}
     points = every_point(plain_programs, scenario, role)
     assert len(points) >= 4, f"only {points}"
     chosen = points if soak else sampled(points, rng, SAMPLE[role], lambda point: (point[0], point[2]))
     missed = 0
     for label, number, when in chosen:
-        scenario.shims = {role: shim(plain_programs, scenario, label=label, at=str(number), when=when)}
+        scenario.shims = {role: kill_env(plain_programs, label, number, when)}
         scenario.reset()
         try:
             scenario.play()

@@ -370,8 +370,11 @@ def test_check_says_what_to_do_where_sql_cannot_help(
 
 def test_a_publication_that_is_gone_under_its_slot(pg: Postgres, make_oneslot: Callable[..., Oneslot]) -> None:
     pg.sql("CREATE TABLE t (id int PRIMARY KEY)")
-    pg.sql("SELECT pg_create_logical_replication_slot('oneslot', 'pgoutput')", user="oneslot")
     oneslot = make_oneslot(pg)
+    oneslot.start()
+    oneslot.wait_streaming()
+    oneslot.stop()
+    pg.sql("DROP PUBLICATION oneslot", user="postgres")
     failed = [check["detail"] for check in checks(oneslot, FAILED) if check["result"] == "FAIL"]
     assert any("slot oneslot does and its changes need it" in detail for detail in failed), failed
     oneslot.start()

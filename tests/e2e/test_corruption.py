@@ -257,6 +257,18 @@ def test_a_truncated_file(damaged: Oneslot) -> None:
     refuse(damaged, r"data\.mdb is missing", "restore it from a backup")
 
 
+def test_a_file_that_ends_where_nobody_expects_it_ends_the_reading_process_only(damaged: Oneslot) -> None:
+    """LMDB reads through a map: `verify` reads in a process of its own, and outlives it."""
+    segment = sealed(damaged)[0]
+    manifest, data = segment / "MANIFEST", segment / "data.mdb"
+    fields = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**fields, "file_bytes": 2 * PAGE}))
+    data.write_bytes(data.read_bytes()[: fields["file_bytes"] // 2 // PAGE * PAGE])
+    done = damaged.cli("verify")
+    assert done.returncode == 1 and re.search(rf"^DAMAGED +{segment.name} .*signal 7", done.stdout, re.MULTILINE), done
+    assert len(re.findall(r"^ok ", done.stdout, re.MULTILINE)) == len(folders(damaged)) - 1, done.stdout
+
+
 def test_a_truncated_newest_file(damaged: Oneslot) -> None:
     """LMDB reads a torn file through a map: it must be noticed, not end in a signal."""
     data = unsealed(damaged)[0] / "data.mdb"

@@ -97,7 +97,6 @@ render(const struct record *r)
     mp_init(&m, buf_str(&b));
     mp_skip(&m);
     CHECK(buf_ok(&b) && mp_done(&m));
-    (void)record_key_changed(r);
 }
 
 static void

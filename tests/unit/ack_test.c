@@ -491,6 +491,24 @@ test_as_many_batches_as_it_remembers(void **state)
     }
 }
 
+/* What a durable batch would let us acknowledge is known before anything is. */
+static void
+test_would_flush_changes_nothing(void **state)
+{
+    (void)state;
+    struct ack a;
+    ack_init(&a, START);
+    ack_message(&a, START + 5);
+    uint64_t first = ack_handover(&a);
+    ack_message(&a, START + 9);
+    uint64_t second = ack_handover(&a);
+    assert_int_equal(ack_would_flush(&a, first), START + 5);
+    assert_int_equal(ack_would_flush(&a, second), START + 9);
+    assert_int_equal(ack_flush_lsn(&a), START);
+    ack_durable(&a, second);
+    assert_int_equal(ack_flush_lsn(&a), START + 9);
+}
+
 int
 main(void)
 {
@@ -500,6 +518,7 @@ main(void)
         cmocka_unit_test(test_idle_position_reaches_the_ledger_first),
         cmocka_unit_test(test_part_of_a_transaction_proves_nothing),
         cmocka_unit_test(test_sent_again),
+        cmocka_unit_test(test_would_flush_changes_nothing),
         cmocka_unit_test(test_as_many_batches_as_it_remembers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

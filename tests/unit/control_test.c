@@ -133,6 +133,23 @@ test_answers_are_as_described(void **state)
 /* ---- lag ---- */
 
 static void
+test_lag_of_a_log_without_a_position(void **state)
+{
+    (void)state;
+    struct serve s;
+    serve_init(&s, 1 << 20);
+    s.bk.source = (struct source_report){.at_ms = clock_mono_ms(),
+        .status = {.state = API_SOURCE_STREAMING, .server_lsn = 0x1208}};
+    struct json *j = serve_json(&s, "/lag", 200);
+    const struct json *source = json_get(j, "source");
+    assert_text(source, "server_lsn", "0/1208");
+    assert_true(json_is_null(json_get(source, "durable_lsn")));
+    assert_true(json_is_null(json_get(source, "lag_bytes"))); /* not all WAL there ever was */
+    json_free(j);
+    serve_fini(&s);
+}
+
+static void
 test_lag_of_source_and_log(void **state)
 {
     (void)state;
@@ -521,6 +538,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers_are_as_described),
+        cmocka_unit_test(test_lag_of_a_log_without_a_position),
         cmocka_unit_test(test_lag_of_source_and_log),
         cmocka_unit_test(test_lag_of_sinks),
         cmocka_unit_test(test_positions),

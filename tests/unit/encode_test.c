@@ -417,6 +417,8 @@ test_limit_leaves_what_was_there(void **state)
         rc = encode_row(&small, rel, m->type, &m->row, &e);
         n++;
     }
+    assert_non_null(strstr(e.msg, "the table public.t "));
+    assert_non_null(strstr(e.msg, "take the column out of the publication"));
     assert_true(rc == ERR_TOOBIG && n > 2 && small.n == before && !buf_ok(&small));
     struct frame frame;
     size_t at = 0;

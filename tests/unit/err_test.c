@@ -89,17 +89,6 @@ test_codes_have_class_name_and_text(void **state)
     }
 }
 
-static void
-test_clear(void **state)
-{
-    (void)state;
-    struct err e;
-    (void)err_set(&e, ERR_IO, "x");
-    err_clear(&e);
-    assert_int_equal(e.code, 0);
-    assert_string_equal(e.msg, "");
-}
-
 int
 main(void)
 {
@@ -108,7 +97,6 @@ main(void)
         cmocka_unit_test(test_message_may_quote_itself),
         cmocka_unit_test(test_long_messages_are_cut_and_terminated),
         cmocka_unit_test(test_codes_have_class_name_and_text),
-        cmocka_unit_test(test_clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

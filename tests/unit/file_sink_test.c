@@ -382,6 +382,26 @@ a_full_disk_is_retried_from_whole_lines(void **state)
     }
 }
 
+/* It has nothing to do with the target: it passes. */
+static void
+no_descriptor_left_is_busy(void **state)
+{
+    (void)state;
+    struct rlimit all, none;
+    struct sink *s = NULL;
+    struct err e;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+    none = all;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int rc = open_sink(0, &s, &e);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+    assert_int_equal(rc, ERR_BUSY);
+    assert_null(s);
+    assert_int_equal(open_sink(0, &s, &e), 0);
+    s->ops->close(s);
+}
+
 /* Several writes of one batch: those before the one that failed stay and are not written again.
  */
 static void
@@ -585,6 +605,7 @@ main(void)
         TEST(a_file_beyond_the_log_belongs_to_another),
         TEST(a_rotated_removed_or_emptied_file_begins_anew),
         TEST(a_full_disk_is_retried_from_whole_lines),
+        TEST(no_descriptor_left_is_busy),
         TEST(a_large_batch_that_fails_half_way_goes_on_from_there),
         TEST(opening_looks_at_the_end_only),
         TEST(huge_lines_are_found_and_cut),

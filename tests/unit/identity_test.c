@@ -117,7 +117,8 @@ must_refuse(const struct identity_log *l, const struct identity_server *s)
                         s->is_temporary || s->is_two_phase || str_is(s->wal_status, "lost") ||
                         s->invalidation_reason.n > 0);
     bool moved = s->has_slot && is_created && s->confirmed_flush_lsn > l->proven_lsn;
-    return foreign || torn || bad_server || gone || bad_slot || moved;
+    bool not_ours = s->has_slot && l->slot_state == IDENTITY_SLOT_NONE;
+    return foreign || torn || bad_server || gone || bad_slot || not_ours || moved;
 }
 
 static bool
@@ -144,10 +145,10 @@ check_combination(
         assert_true(d.action == IDENTITY_STREAM && d.lsn == l->proven_lsn);
     } else {
         assert_true(d.action == IDENTITY_ADOPT_SLOT && d.lsn == s->confirmed_flush_lsn);
-        assert_int_equal(d.is_warning, l->slot_state == IDENTITY_SLOT_NONE);
+        assert_int_equal(l->slot_state, IDENTITY_SLOT_INTENDED);
     }
     bool is_stuck = d.action == IDENTITY_REFUSE || d.action == IDENTITY_WAIT;
-    assert_true((is_stuck || d.is_warning) == (d.message[0] != 0));
+    assert_true(is_stuck == (d.message[0] != 0));
     assert_true(strlen(d.message) + 1 < sizeof d.message);
     assert_true(d.missing_to == 0 || (d.action == IDENTITY_REFUSE && d.missing_from == PROVEN));
 }
@@ -197,19 +198,24 @@ test_first_start_creates_the_slot(void **state)
     s.has_slot = true; /* died after the slot, before its record */
     struct identity_decision d;
     identity_decide(&l, &s, &d);
-    assert_true(d.action == IDENTITY_ADOPT_SLOT && !d.is_warning && d.lsn == PROVEN);
+    assert_true(d.action == IDENTITY_ADOPT_SLOT && d.lsn == PROVEN);
 }
 
 static void
-test_slot_found_by_an_empty_log(void **state)
+test_slot_of_another_log_is_not_taken(void **state)
 {
     (void)state;
     struct identity_log l = {.is_empty = true};
     struct identity_server s = good_server();
-    struct identity_decision d;
-    identity_decide(&l, &s, &d);
-    assert_true(d.action == IDENTITY_ADOPT_SLOT && d.is_warning && d.lsn == PROVEN);
-    assert_non_null(strstr(d.message, "begins where the slot stands, at 0/1000"));
+    expect(&l, &s, IDENTITY_REFUSE,
+        "the slot \"oneslot\" exists, but this log has never used it: it belongs to another "
+        "log "
+        "or another reader; point data_dir at the log that owns it, or drop it first (`oneslot "
+        "uninstall`, or SELECT pg_drop_replication_slot('oneslot'))");
+    s.active_pid = 4711; /* its owner reads it: waiting would never end well */
+    expect(&l, &s, IDENTITY_REFUSE, "belongs to another log");
+    s.confirmed_flush_lsn = 0; /* its owner creates it */
+    expect(&l, &s, IDENTITY_REFUSE, "belongs to another log");
 }
 
 static void
@@ -351,7 +357,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_combination),
         cmocka_unit_test(test_first_start_creates_the_slot),
-        cmocka_unit_test(test_slot_found_by_an_empty_log),
+        cmocka_unit_test(test_slot_of_another_log_is_not_taken),
         cmocka_unit_test(test_moved_slot_names_the_range),
         cmocka_unit_test(test_dropped_and_lost_slots_name_the_range),
         cmocka_unit_test(test_other_sources),

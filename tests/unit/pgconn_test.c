@@ -107,6 +107,60 @@ test_silent_server_times_out(void **state)
     free(dsn);
 }
 
+/* The startup packet that a connect sent. */
+static size_t
+read_startup(int listener, char *packet, size_t size)
+{
+    int fd = accept(listener, NULL, NULL);
+    assert_true(fd >= 0);
+    ssize_t n = recv(fd, packet, size, 0);
+    assert_true(n > 8 && (size_t)n < size);
+    (void)close(fd);
+    return (size_t)n;
+}
+
+static const char *
+find_parameter(const char *packet, size_t n, const char *name)
+{
+    for (size_t at = 8; at < n && packet[at] != '\0';) {
+        const char *key = packet + at, *value = key + strlen(key) + 1;
+        if (strcmp(key, name) == 0) {
+            return value;
+        }
+        at = (size_t)(value - packet) + strlen(value) + 1;
+    }
+    return NULL;
+}
+
+/* What would change a value's text, or hide the warning that changes are skipped, follows the
+ * options of the dsn and so wins. */
+static void
+test_settings_are_pinned_behind_the_dsn(void **state)
+{
+    (void)state;
+    static const char *const pinned[] = {"datestyle=ISO", "intervalstyle=postgres",
+        "extra_float_digits=3", "timezone=UTC", "bytea_output=hex", "lc_monetary=C",
+        "search_path= ", "standard_conforming_strings=on", "statement_timeout=0",
+        "wal_sender_timeout=60000", "client_min_messages=warning"};
+    char path[120], packet[4096] = {0};
+    int fd = listen_silently(path);
+    char *dsn =
+        xasprintf("host=%s dbname=app user=x options='-c client_min_messages=error'", folder);
+    struct pgconn_conf c = {.dsn = dsn, .stop_fd = -1, .connect_timeout_ms = 100};
+    expect_failure(&c, ERR_CONNECT, "no answer in time");
+    size_t n = read_startup(fd, packet, sizeof packet);
+    const char *options = find_parameter(packet, n, "options");
+    assert_non_null(options);
+    const char *of_dsn = strstr(options, "client_min_messages=error");
+    assert_non_null(of_dsn);
+    for (size_t i = 0; i < sizeof pinned / sizeof pinned[0]; i++) {
+        assert_non_null(strstr(of_dsn, pinned[i]));
+    }
+    (void)close(fd);
+    (void)unlink(path);
+    free(dsn);
+}
+
 static void
 test_stop_ends_a_connect(void **state)
 {
@@ -130,6 +184,7 @@ main(void)
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_password_file_missing),
         cmocka_unit_test(test_silent_server_times_out),
+        cmocka_unit_test(test_settings_are_pinned_behind_the_dsn),
         cmocka_unit_test(test_stop_ends_a_connect),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -362,38 +362,6 @@ every_flipped_bit_is_survived(void **state)
 }
 
 static void
-key_changes(void **state)
-{
-    struct fixture *x = *state;
-    static const struct {
-        uint8_t op, flags;
-        const char *new_row[3], *old_row[3];
-        bool is_changed;
-    } cases[] = {
-        {FRAME_UPDATE, FRAME_OLD_KEY, {"1", "a", "b"}, {"2", NULL, NULL}, true},
-        {FRAME_UPDATE, FRAME_OLD_KEY, {"1", "a", "b"}, {"1", NULL, NULL}, false},
-        {FRAME_UPDATE, FRAME_OLD_FULL, {"1", "a", "b"}, {"1", "x", "y"}, false},
-        {FRAME_UPDATE, FRAME_OLD_FULL, {"1", "a", "b"}, {"11", "a", "b"}, true},
-        {FRAME_UPDATE, FRAME_OLD_FULL, {"1", "a", "b"}, {NULL, "a", "b"}, true},
-        {FRAME_UPDATE, FRAME_OLD_FULL, {"", "a", "b"}, {NULL, "a", "b"}, true},
-        {FRAME_UPDATE, FRAME_OLD_FULL, {NULL, "a", "b"}, {NULL, "x", "b"}, false},
-        {FRAME_UPDATE, FRAME_OLD_KEY, {support_unchanged, "a", "b"}, {"1", NULL, NULL}, false},
-        {FRAME_UPDATE, 0, {"1", "a", "b"}, {0}, false},
-        {FRAME_DELETE, FRAME_OLD_KEY, {0}, {"1", NULL, NULL}, false},
-        {FRAME_INSERT, 0, {"1", "a", "b"}, {0}, false},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct record r;
-        buf_reset(&x->b, 0);
-        support_put_frame(&x->b, cases[i].op, cases[i].flags, 7,
-            cases[i].op == FRAME_DELETE ? NULL : cases[i].new_row,
-            cases[i].flags == 0 ? NULL : cases[i].old_row, 3);
-        assert_int_equal(decode(x, x->item, &r), 0);
-        assert_int_equal(record_key_changed(&r), cases[i].is_changed);
-    }
-}
-
-static void
 ops_have_names(void **state)
 {
     (void)state;
@@ -427,7 +395,6 @@ main(void)
         TEST(damaged_payloads_are_errors),
         TEST(every_truncated_payload_is_an_error),
         TEST(every_flipped_bit_is_survived),
-        TEST(key_changes),
         cmocka_unit_test(ops_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,6 +83,40 @@ test_stop(void **state)
     assert_int_equal(run_in_child(stop_from_inside, 0), 0);
 }
 
+/* As nohup, and a shell for its background jobs, start a process. */
+static int
+ignore_as_told(int signo)
+{
+    struct sigaction sa;
+    (void)signal(signo, SIG_IGN);
+    sig_init();
+    if (raise(signo) != 0 || sig_stop_requested() || is_readable()) {
+        return 1;
+    }
+    if (raise(SIGTERM) != 0 || !sig_stop_requested()) {
+        return 2; /* there is still a way to end it */
+    }
+    sig_reset_for_exec();
+    return sigaction(signo, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN ? 0 : 3;
+}
+
+static int
+heed_sigterm(int signo)
+{
+    (void)signal(signo, SIG_IGN);
+    sig_init();
+    return raise(signo) == 0 && sig_stop_requested() ? 0 : 1;
+}
+
+static void
+test_what_was_ignored_stays_ignored(void **state)
+{
+    (void)state;
+    assert_int_equal(run_in_child(ignore_as_told, SIGHUP), 0);
+    assert_int_equal(run_in_child(ignore_as_told, SIGINT), 0);
+    assert_int_equal(run_in_child(heed_sigterm, SIGTERM), 0);
+}
+
 static void
 test_reset_restores_the_defaults(void **state)
 {
@@ -98,8 +132,11 @@ test_reset_restores_the_defaults(void **state)
 int
 main(void)
 {
+    (void)signal(SIGINT, SIG_DFL); /* whatever starts the tests in the background */
+    (void)signal(SIGHUP, SIG_DFL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_what_was_ignored_stays_ignored),
         cmocka_unit_test(test_reset_restores_the_defaults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

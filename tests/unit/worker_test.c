@@ -248,6 +248,7 @@ static struct {
     uint64_t odd_offset;         /* this record is given odd_verdict, odd_times */
     enum verdict odd_verdict;
     int odd_times;
+    bool is_silent;            /* fails without saying why */
     uint64_t stop_in_write_of; /* asks for the stop while this record is written */
 } kind;
 
@@ -270,6 +271,9 @@ kind_write(struct sink *s, const struct sink_batch *b, struct sink_verdict *v, s
 {
     unsigned call = kind.writes++;
     (void)s;
+    if (kind.is_silent) {
+        return ERR_BUSY;
+    }
     if (call < 8 && kind.write_rc[call] != 0) {
         return err_set(e, kind.write_rc[call], "cannot write");
     }
@@ -453,6 +457,18 @@ P9_a_fatal_error_ends_it_without_a_commit(void **state)
 }
 
 static void
+a_kind_that_does_not_say_why_it_failed_is_a_bug(void **state)
+{
+    (void)state;
+    struct err e;
+    kind.is_silent = true;
+    assert_int_equal(run(&e), ERR_BUG);
+    assert_non_null(strstr(e.msg, "odd"));
+    assert_non_null(strstr(e.msg, "BUSY"));
+    assert_int_equal(br.next, FIRST);
+}
+
+static void
 a_target_that_is_not_there_is_tried_again(void **state)
 {
     (void)state;
@@ -546,6 +562,7 @@ main(void)
         TEST(P4_a_partial_success_commits_the_prefix_and_retries_the_rest),
         TEST(P8_a_rejected_record_stops_the_sink_and_is_not_skipped),
         TEST(P9_a_fatal_error_ends_it_without_a_commit),
+        TEST(a_kind_that_does_not_say_why_it_failed_is_a_bug),
         TEST(a_target_that_is_not_there_is_tried_again),
         TEST(a_broker_that_is_busy_is_asked_again_in_the_same_session),
         TEST(a_fetch_cut_off_is_not_taken_for_an_end),

@@ -42,7 +42,15 @@ TEXTS: Pools = {
     "c_varchar2": ("varchar(2)", ["'žš'", "''"]),
     "c_text": (  # 9, 10, 11
         "text",
-        [r"E'\\N'", r"E'value\\Ntail\t\n\r\\ ''\"'", "''", "'   '", "'🎉e\u0301'", r"E'\x01\x1f\x7f'", r"E'\u2028</script>'"],
+        [
+            r"E'\\N'",
+            r"E'\u2028</script>'",
+            r"E'value\\Ntail\t\n\r\\ ''\"'",
+            "''",
+            "'   '",
+            "'🎉e\u0301'",
+            r"E'\x01\x1f\x7f'",
+        ],
     ),
     "c_bytea": ("bytea", [r"'\x'", r"'\xDEADBEEF'", r"'\000\001'", r"'\x5c78'"]),  # 12
     "c_byteas": ("bytea[]", [r"ARRAY['\x00ff'::bytea, '\x']"]),
@@ -83,7 +91,10 @@ TIMES: Pools = {
     "c_timestamptzs": ("timestamptz[]", ["ARRAY[now(), 'infinity']"]),
     "c_time": ("time", ["'24:00:00'", "'00:00:00.000001'"]),  # 17
     "c_timetz": ("timetz", ["'24:00:00+02'", "'01:02:03.4-07:30'", "'12:00+15:59:59'"]),
-    "c_interval": ("interval", ["'P1Y2M3DT4H5M6.78S'", "'-1 mon +2 days -3:04:05.6'", "'0'", "'178000000 years'"]),  # 18
+    "c_interval": (  # 18
+        "interval",
+        ["'P1Y2M3DT4H5M6.78S'", "'-1 mon +2 days -3:04:05.6'", "'0'", "'178000000 years'"],
+    ),
 }
 
 OTHERS: Pools = {
