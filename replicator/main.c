@@ -2,28 +2,18 @@
  * configuration, lock, source; or the preflight, or the removal of slot and publication. */
 #include <errno.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 
 #include "proto/base/cleanup.h"
-#include "proto/base/fs.h"
 #include "proto/base/log.h"
+#include "proto/base/proc.h"
 #include "proto/base/sig.h"
 #include "proto/config.h"
 #include "replicator/preflight.h"
 #include "replicator/source.h"
 
-enum {
-    EXIT_DONE = 0,
-    EXIT_FAILED = 1,
-    EXIT_USAGE = 2,
-    EXIT_UNAVAILABLE = 69,
-    EXIT_CONFIG = 78
-};
 enum { LOCK_WAIT_MS = 10000 }; /* a former process is on its way out */
 enum { ARENAS = 2, MMAP_THRESHOLD = 512 * 1024 };
 
@@ -53,7 +43,7 @@ bad_usage(const char *what, const char *arg)
 {
     (void)fprintf(
         stderr, "oneslot-replicator: %s: %s; see oneslot-replicator --help\n", what, arg);
-    return EXIT_USAGE;
+    return PROC_USAGE;
 }
 
 static bool *
@@ -104,45 +94,20 @@ print(const char *text)
     struct err e;
     if (fputs(text, stdout) < 0 || fflush(stdout) != 0) {
         (void)err_set_sys(&e, ERR_IO, errno, "cannot write to standard output");
-        return complain(&e, EXIT_FAILED);
+        return complain(&e, PROC_FAILED);
     }
-    return EXIT_DONE;
-}
-
-/* Ends with the supervisor, whatever ends that. ONESLOT_SUPERVISED is its pid, so that one that
- * died before the prctl is noticed ("1": a supervisor that does not tell it). */
-static bool
-tie_to_supervisor(void)
-{
-    const char *text = getenv("ONESLOT_SUPERVISED");
-    if (text == NULL) {
-        return true;
-    }
-    pid_t before = getppid();
-    long pid = strtol(text, NULL, 10);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
-        return false;
-    }
-    return getppid() == before && (pid <= 1 || before == (pid_t)pid);
+    return PROC_DONE;
 }
 
 static int
 lock(const struct config *c, int *ret_fd)
 {
     struct err e;
-    char pid[48];
-    if (access(c->data_dir, F_OK) != 0) {
-        (void)err_set_sys(&e, ERR_CONNECT, errno,
-            "no data folder %s: is the broker running? `oneslot run` starts it", c->data_dir);
-        return complain(&e, EXIT_UNAVAILABLE);
-    }
-    auto_free char *path = fs_join(c->data_dir, "replicator.lock");
-    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    int rc = fs_lock(path, (struct str){pid, (size_t)n}, LOCK_WAIT_MS, ret_fd, &e);
+    int rc = proc_lock(c->data_dir, "replicator.lock", "replicator", LOCK_WAIT_MS, ret_fd, &e);
     if (rc == ERR_LOCKED) {
         (void)err_prefix(&e, "a replicator of this data folder is already running");
     }
-    return rc == 0 ? 0 : complain(&e, EXIT_FAILED);
+    return rc == 0 ? 0 : complain(&e, rc == ERR_CONNECT ? PROC_UNAVAILABLE : PROC_FAILED);
 }
 
 static int
@@ -150,8 +115,8 @@ run(const struct config *c)
 {
     struct err e = {0};
     auto_close int lock_fd = -1;
-    if (!tie_to_supervisor()) {
-        return EXIT_FAILED;
+    if (!proc_tie_to_supervisor()) {
+        return PROC_FAILED;
     }
     log_init("replicator", (enum log_level)c->log_level);
     int rc = lock(c, &lock_fd);
@@ -164,10 +129,10 @@ run(const struct config *c)
     if (source_run(c, &e) != 0) {
         log_err(
             LOG_ERROR, "replicator_failed", &e, "the process ends; a restart is the recovery");
-        return EXIT_FAILED;
+        return PROC_FAILED;
     }
     log_info("replicator_end", "reason=signal");
-    return EXIT_DONE;
+    return PROC_DONE;
 }
 
 static int
@@ -176,16 +141,16 @@ do_check(const struct config *c, bool as_json)
     struct err e;
     unsigned failed = 0;
     if (preflight_run(&c->source, as_json, &failed, &e) != 0) {
-        return complain(&e, EXIT_FAILED);
+        return complain(&e, PROC_FAILED);
     }
-    return failed > 0 ? EXIT_FAILED : EXIT_DONE;
+    return failed > 0 ? PROC_FAILED : PROC_DONE;
 }
 
 static int
 do_drop(const struct config *c, bool as_json)
 {
     struct err e;
-    return preflight_drop(&c->source, as_json, &e) == 0 ? EXIT_DONE : complain(&e, EXIT_FAILED);
+    return preflight_drop(&c->source, as_json, &e) == 0 ? PROC_DONE : complain(&e, PROC_FAILED);
 }
 
 static int
@@ -219,7 +184,7 @@ main(int argc, char **argv)
     (void)mallopt(M_ARENA_MAX, ARENAS);
     (void)mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
     if (config_load(a.config, &c, &e) != 0) {
-        return complain(&e, EXIT_CONFIG);
+        return complain(&e, PROC_CONFIG);
     }
     rc = dispatch(c, &a);
     config_free(c);

@@ -12,6 +12,7 @@
 #include "broker/client/client.h"
 #include "proto/base/check.h"
 #include "proto/base/clock.h"
+#include "proto/base/cond.h"
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
@@ -210,12 +211,8 @@ post(struct monitor *m)
 static bool
 wait_for_news(struct monitor *m, int64_t until_ms)
 {
-    struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = (until_ms % 1000) * 1000000};
-    int rc = 0;
     (void)pthread_mutex_lock(&m->lock);
-    while (!m->stops && !m->has_news && rc != ETIMEDOUT) {
-        rc = pthread_cond_timedwait(&m->changed, &m->lock, &until);
-    }
+    while (!m->stops && !m->has_news && cond_wait_until(&m->changed, &m->lock, until_ms)) {}
     bool goes_on = !m->stops;
     (void)pthread_mutex_unlock(&m->lock);
     return goes_on;
@@ -258,12 +255,8 @@ run(void *arg)
 static void
 init_sync(struct monitor *m)
 {
-    pthread_condattr_t monotonic;
-    CHECK(pthread_condattr_init(&monotonic) == 0);
-    CHECK(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
     CHECK(pthread_mutex_init(&m->lock, NULL) == 0);
-    CHECK(pthread_cond_init(&m->changed, &monotonic) == 0);
-    (void)pthread_condattr_destroy(&monotonic);
+    cond_init(&m->changed);
 }
 
 static void

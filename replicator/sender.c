@@ -7,12 +7,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "broker/client/client.h"
 #include "proto/base/check.h"
 #include "proto/base/clock.h"
+#include "proto/base/cond.h"
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
 
@@ -75,18 +75,8 @@ wake(struct sender *s)
 static bool
 wait_before_retry(struct sender *s, int64_t ms)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    int rc = 0;
-    while (!s->stops && rc != ETIMEDOUT) {
-        rc = pthread_cond_timedwait(&s->changed, &s->lock, &until);
-    }
+    int64_t until_ms = clock_mono_ms() + ms;
+    while (!s->stops && cond_wait_until(&s->changed, &s->lock, until_ms)) {}
     return !s->stops;
 }
 
@@ -143,12 +133,8 @@ run(void *arg)
 static void
 init_sync(struct sender *s)
 {
-    pthread_condattr_t monotonic;
-    CHECK(pthread_condattr_init(&monotonic) == 0);
-    CHECK(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
     CHECK(pthread_mutex_init(&s->lock, NULL) == 0);
-    CHECK(pthread_cond_init(&s->changed, &monotonic) == 0);
-    (void)pthread_condattr_destroy(&monotonic);
+    cond_init(&s->changed);
 }
 
 static void

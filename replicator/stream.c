@@ -23,7 +23,7 @@ enum {
     DRAIN_MESSAGES = 1024, /* then the timers are looked at */
     NAP_NS = 100 * 1000,   /* 300 us would let the socket's buffer fill */
     TIMER_SLACK_NS = 1000, /* the kernel's own 50 us would make that nap half as long again */
-    GATHER_US = 2000,      /* between hand-overs of batches that are not full */
+    GATHER_US = 1000,      /* between hand-overs of batches that are not full */
     STATUS_US = 10 * 1000000,  /* between two status messages: below wal_sender_timeout / 3 */
     PROGRESS_US = 1000000,     /* flush progress is told within this, or */
     PROGRESS_BYTES = 16 << 20, /* after this much WAL */
