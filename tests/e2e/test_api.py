@@ -226,6 +226,8 @@ def test_what_retention_removed_is_gone_and_not_silently_skipped(
         pg.sql("INSERT INTO t SELECT %s + i, repeat('x', 1000) FROM generate_series(1, 1000) i", [number * 1000])
     oneslot.wait_durable(pg)
     oneslot.wait(lambda: oneslot.lag()["log"]["earliest"]["offset"] > first["offset"], 30, "segments are removed")
+    # From here on nothing more is removed under a reader.
+    oneslot.wait(lambda: oneslot.lag()["log"]["bytes"] <= 2 << 20, 30, "the log is back within retain_bytes")
     for position in (first["offset"], first["lsn"], first["ts"]):
         gone = problem(oneslot.get_changes(from_=position), 410, "no longer")
         assert gone["earliest"] == oneslot.lag()["log"]["earliest"]

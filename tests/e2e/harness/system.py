@@ -28,6 +28,12 @@ NOT_YET = (OSError, http.client.HTTPException, psycopg.OperationalError)
 
 T = TypeVar("T")
 
+# A run started in the background of a script inherits ignored signals, and oneslot honours what it inherits (as under
+# nohup): its tests are about a terminal's. A handler of ours is the default again in a child.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
 
 def wait_until(predicate: Callable[[], T], timeout: float, what: str) -> T:
     """Polls until predicate() is true and returns its value. A refused connection is 'not yet'."""
