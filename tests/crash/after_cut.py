@@ -94,9 +94,10 @@ class AfterCut:
         wait_until(serves, SECONDS, "the broker answers")
         # The keeper may just be removing what the cut has left it to remove: then the reader is cut off.
         changes = wait_until(lambda: [self.one.changes()], SECONDS, "the log is read to its end")[0]
-        self._check_log(point, changes)
-        self._check_sink(changes, lines)
-        self._check_file(changes)
+        last = self._check_log(point, changes)
+        if last:
+            self._check_sink(lines)
+        self._check_file(last)
         self.one.kill_all()
         verified = self.one.cli("verify")
         assert verified.returncode == 0, f"verify: {verified.stdout}{verified.stderr}"
@@ -112,30 +113,42 @@ class AfterCut:
                 continue
         return found
 
-    def _check_log(self, point: Point, changes: list[Change]) -> None:
+    def _check_log(self, point: Point, changes: list[Change]) -> int:
+        """The last offset of the log from before the cut; 0: it is not there, and one made after it has offsets of
+        its own."""
         source = wait_until(lambda: source_of(self.one), SECONDS, "append.sock answers")
         proven = source["proven_lsn"]
         assert proven >= point.acked, f"P1: acknowledged up to {point.acked:X}, the log proves {proven:X}"
         assert not point.slot_wanted or source["slot_state"] >= 1, "P3: a slot was asked for without a record of it"
-        first = changes[0]["offset"] if changes else 0
-        last = changes[-1]["offset"] if changes else 0
-        held = [change for change in self.life.changes if first <= change["offset"] <= last]
+        if proven == 0:
+            assert not changes, "P1: the log holds changes and proves none"
+            return 0
+        # Not the first change's: retention may have removed everything that the sink has settled.
+        begin = self._begin()
+        last = changes[-1]["offset"] if changes else begin - 1
+        held = [change for change in self.life.changes if begin <= change["offset"] <= last]
         assert held == changes, "P7: the log holds something else than before the cut"
         lost = [c for c in self.life.changes if c["offset"] > last and lsn(c["lsn"]) < max(point.acked, proven)]
         assert not lost, f"P2: {len(lost)} changes are lost from {lost[0]['lsn']} on"
+        return last
 
-    def _check_sink(self, changes: list[Change], lines: set[int]) -> None:
+    def _begin(self) -> int:
+        return int(self.one.lag()["log"]["earliest"]["offset"])
+
+    def _check_sink(self, lines: set[int]) -> None:
         """P4, P6: what its offset has passed is in the file, what it has not is in the log."""
-        settled = self.one.sink().get("offset")
-        if settled is None:  # not registered yet, or the record is not retained: the sink's start will tell
+        wanted = self.one.sink().get("next")
+        begin = self._begin()
+        if wanted is None:  # not registered yet: nothing may have been removed
+            missing = [c["offset"] for c in self.life.changes if c["offset"] < begin]
+            assert not missing, f"P6: the log begins at {begin}, without a sink"
             return
-        ahead = [c["offset"] for c in self.life.changes if c["offset"] <= settled and c["offset"] not in lines]
-        assert not ahead, f"P4: the sink's offset {settled} has passed {len(ahead)} changes that are not in its file"
-        first = changes[0]["offset"] if changes else 0
-        gone = [c["offset"] for c in self.life.changes if settled < c["offset"] < first]
-        assert not gone, f"P6: the log begins at {first}, the sink at {settled} still needs {len(gone)} before it"
+        ahead = [c["offset"] for c in self.life.changes if c["offset"] < wanted and c["offset"] not in lines]
+        assert not ahead, f"P4: the sink, now at {wanted}, has passed {len(ahead)} changes that are not in its file"
+        gone = [c["offset"] for c in self.life.changes if wanted <= c["offset"] < begin]
+        assert not gone, f"P6: the log begins at {begin}, the sink at {wanted} still needs {len(gone)} before it"
 
-    def _check_file(self, changes: list[Change]) -> None:
+    def _check_file(self, last: int) -> None:
         """The sink goes on and ends with the bytes that the file had before."""
         sink = self.one.start_sink()
 
@@ -147,12 +160,9 @@ class AfterCut:
 
         wait_until(is_level, SECONDS, "the sink is level with the log")
         content = (self.one.folder / FILE).read_bytes()
-        wanted = b"\n".join(self.life.file.split(b"\n")[: self._count(changes)])
+        count = sum(1 for change in self.life.changes if change["offset"] <= last)
+        wanted = b"\n".join(self.life.file.split(b"\n")[:count])
         assert content == wanted + (b"\n" if wanted else b""), "the file differs from the one before the cut"
-
-    def _count(self, changes: list[Change]) -> int:
-        last = changes[-1]["offset"] if changes else 0
-        return sum(1 for change in self.life.changes if change["offset"] <= last)
 
     def problem(self, point: Point, disk: Disk, rng: random.Random | None = None) -> str:
         """What is wrong after a cut there; empty: nothing."""
