@@ -14,6 +14,7 @@ enum field_type {
     FIELD_I64,
     FIELD_BOOL,
     FIELD_STR,
+    FIELD_BYTES, /* of any size: the body's own limit holds */
     FIELD_UUID
 };
 struct field {
@@ -49,6 +50,9 @@ put_field(struct buf *b, const struct field *f, const char *base)
         return;
     case FIELD_STR:
         mp_put_str(b, *(const struct str *)(const void *)at);
+        return;
+    case FIELD_BYTES:
+        mp_put_bin(b, *(const struct str *)(const void *)at);
         return;
     case FIELD_UUID:
         mp_put_bin(b, (struct str){at, API_UUID});
@@ -96,6 +100,9 @@ get_field(struct mp *m, const struct field *f, char *base)
         s = mp_str(m);
         m->failed = m->failed || s.n > API_CONTROL_BODY;
         *(struct str *)(void *)at = s;
+        return;
+    case FIELD_BYTES:
+        *(struct str *)(void *)at = mp_str(m);
         return;
     case FIELD_UUID:
         s = mp_str(m);
@@ -194,16 +201,152 @@ MESSAGE(sink_open, FIELD(api_sink_open, kind, FIELD_STR),
 
 MESSAGE(sink_session, FIELD(api_sink_session, uuid, FIELD_UUID),
     FIELD(api_sink_session, generation, FIELD_U64), FIELD(api_sink_session, epoch, FIELD_U64),
-    FIELD(api_sink_session, next, FIELD_U64))
+    FIELD(api_sink_session, next, FIELD_U64), FIELD(api_sink_session, floor, FIELD_U64),
+    FIELD(api_sink_session, is_paused, FIELD_BOOL), FIELD(api_sink_session, letters, FIELD_U64))
 
 MESSAGE(sink_commit, FIELD(api_sink_commit, generation, FIELD_U64),
     FIELD(api_sink_commit, expect, FIELD_U64), FIELD(api_sink_commit, next, FIELD_U64))
 
 MESSAGE(sink_status, FIELD(api_sink_status, generation, FIELD_U64),
     FIELD(api_sink_status, state, FIELD_U8), FIELD(api_sink_status, records, FIELD_U64),
-    FIELD(api_sink_status, retries, FIELD_U64),
+    FIELD(api_sink_status, retries, FIELD_U64), FIELD(api_sink_status, requests, FIELD_U64),
+    FIELD(api_sink_status, bytes, FIELD_U64), FIELD(api_sink_status, stale, FIELD_U64),
+    FIELD(api_sink_status, missing, FIELD_U64), FIELD(api_sink_status, lossy, FIELD_U64),
+    FIELD(api_sink_status, rereads, FIELD_U64), FIELD(api_sink_status, lanes, FIELD_U32),
     FIELD(api_sink_status, last_success_us, FIELD_I64),
     FIELD(api_sink_status, last_error, FIELD_STR))
+
+MESSAGE(bury, FIELD(api_bury, generation, FIELD_U64), FIELD(api_bury, offset, FIELD_U64),
+    FIELD(api_bury, state, FIELD_U8), FIELD(api_bury, is_whole, FIELD_BOOL),
+    FIELD(api_bury, key, FIELD_BYTES), FIELD(api_bury, ns, FIELD_STR),
+    FIELD(api_bury, table, FIELD_STR), FIELD(api_bury, op, FIELD_STR),
+    FIELD(api_bury, reason, FIELD_STR), FIELD(api_bury, record, FIELD_BYTES))
+
+MESSAGE(raise, FIELD(api_raise, generation, FIELD_U64), FIELD(api_raise, offset, FIELD_U64),
+    FIELD(api_raise, is_prefix, FIELD_BOOL), FIELD(api_raise, key, FIELD_BYTES))
+
+/* ---- several of a kind in one document: [[...], ...] ---- */
+
+static int
+bad_list(const char *what, struct err *e)
+{
+    return err_set(e, ERR_PARSE,
+        "malformed %s between oneslot's processes; run the same version everywhere", what);
+}
+
+/* Opens a list of at most max elements; -1 in *ret_n: malformed. */
+static struct mp
+open_list(struct str bytes, size_t max, int *ret_n)
+{
+    struct mp m;
+    mp_init(&m, bytes);
+    uint32_t n = mp_array(&m);
+    *ret_n = m.failed || n > max || n > API_LETTERS_MAX ? -1 : (int)n;
+    return m;
+}
+
+void
+api_put_letters(struct buf *b, const struct api_letter *l, size_t n)
+{
+    mp_put_array(b, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        mp_put_array(b, 3);
+        mp_put_u64(b, l[i].offset);
+        mp_put_u64(b, l[i].state);
+        mp_put_bin(b, l[i].key);
+    }
+}
+
+int
+api_get_letters(struct str bytes, struct api_letter *ret, size_t max, struct err *e)
+{
+    int n;
+    struct mp m = open_list(bytes, max, &n);
+    for (int i = 0; i < n && !m.failed; i++) {
+        uint64_t state;
+        m.failed = mp_array(&m) != 3 || m.failed;
+        ret[i].offset = mp_u64(&m);
+        get_small(&m, UINT8_MAX, &state);
+        ret[i].state = (uint8_t)state;
+        ret[i].key = mp_str(&m);
+    }
+    return n < 0 || !mp_done(&m) ? bad_list("letters", e) : n;
+}
+
+void
+api_put_rereads(struct buf *b, const struct api_reread *r, size_t n)
+{
+    mp_put_array(b, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        mp_put_array(b, 5);
+        mp_put_u64(b, r[i].id);
+        mp_put_u64(b, r[i].offset);
+        mp_put_bin(b, r[i].ns);
+        mp_put_bin(b, r[i].table);
+        mp_put_array(b, 2 * r[i].nkeys);
+        for (uint32_t k = 0; k < r[i].nkeys; k++) {
+            mp_put_bin(b, r[i].key[k].name);
+            mp_put_bin(b, r[i].key[k].text);
+        }
+    }
+}
+
+static void
+get_reread(struct mp *m, struct api_reread *ret)
+{
+    m->failed = mp_array(m) != 5 || m->failed;
+    ret->id = mp_u64(m);
+    ret->offset = mp_u64(m);
+    ret->ns = mp_str(m);
+    ret->table = mp_str(m);
+    uint32_t n = mp_array(m);
+    if (m->failed || n % 2 != 0 || n / 2 > API_KEY_COLS_MAX) {
+        m->failed = true;
+        return;
+    }
+    ret->nkeys = n / 2;
+    for (uint32_t k = 0; k < ret->nkeys; k++) {
+        ret->key[k].name = mp_str(m);
+        ret->key[k].text = mp_str(m);
+    }
+}
+
+int
+api_get_rereads(struct str bytes, struct api_reread *ret, size_t max, struct err *e)
+{
+    int n;
+    struct mp m = open_list(bytes, max, &n);
+    for (int i = 0; i < n && !m.failed; i++) {
+        get_reread(&m, &ret[i]);
+    }
+    return n < 0 || !mp_done(&m) ? bad_list("rereads", e) : n;
+}
+
+void
+api_put_rereads_done(struct buf *b, const struct api_reread_done *r, size_t n)
+{
+    mp_put_array(b, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        mp_put_array(b, 3);
+        mp_put_u64(b, r[i].id);
+        mp_put_u64(b, r[i].read_at);
+        mp_put_bool(b, r[i].is_gone);
+    }
+}
+
+int
+api_get_rereads_done(struct str bytes, struct api_reread_done *ret, size_t max, struct err *e)
+{
+    int n;
+    struct mp m = open_list(bytes, max, &n);
+    for (int i = 0; i < n && !m.failed; i++) {
+        m.failed = mp_array(&m) != 3 || m.failed;
+        ret[i].id = mp_u64(&m);
+        ret[i].read_at = mp_u64(&m);
+        ret[i].is_gone = mp_bool(&m);
+    }
+    return n < 0 || !mp_done(&m) ? bad_list("answers to rereads", e) : n;
+}
 
 static const char append_magic[8] = {'o', 's', 'A', '1', 0, 0, 0, 0};
 
@@ -241,5 +384,12 @@ const char *
 api_sink_state_name(uint8_t state)
 {
     static const char *const names[] = {"starting", "running", "retrying", "paused", "stopped"};
+    return state < sizeof names / sizeof names[0] ? names[state] : "unknown";
+}
+
+const char *
+api_letter_state_name(uint8_t state)
+{
+    static const char *const names[] = {"dead", "retry", "discarded", "reread"};
     return state < sizeof names / sizeof names[0] ? names[state] : "unknown";
 }

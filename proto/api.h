@@ -6,16 +6,42 @@
  * The broker listens on two Unix sockets in its data folder (both 0600):
  *
  *   append.sock    one thread, the log's only writer; the replicator is its only client
- *     GET  /internal/source           -> api_source                what the log knows and can
- * prove POST /internal/source           <- api_source_update         identity, slot progress
- * (durable before the answer) POST /internal/source/status    <- api_source_status         for
- * /lag; not durable POST /internal/session          <- nothing; -> api_session   fences the
- * former session POST /internal/append           <- api_append head + frames; -> api_appended
+ *
+ *     GET  /internal/source          -> api_source           what the log knows and can prove
+ *
+ *     POST /internal/source          <- api_source_update    identity, slot progress; durable
+ *
+ *     POST /internal/source/status   <- api_source_status    for /lag; not durable
+ *
+ *     POST /internal/session         -> api_session          fences the former session
+ *
+ *     POST /internal/append          <- api_append + frames; -> api_appended
+ *
  *   oneslot.sock   everything else
- *     POST /internal/sinks/NAME/session  <- api_sink_open -> api_sink_session   fences the
- * former worker GET  /internal/fetch?from=&max=&wait_ms=&tables=   -> a batch (proto/batch.h)
- *     POST /internal/sinks/NAME/commit   <- api_sink_commit -> api_sink_session
- *     POST /internal/sinks/NAME/status   <- api_sink_status         for /lag; not durable
+ *
+ *     POST /internal/sinks/NAME/session  <- api_sink_open; -> api_sink_session   fences
+ *
+ *     GET  /internal/fetch?from=&max=&wait_ms=&tables=       -> a batch (proto/batch.h)
+ *
+ *     POST /internal/sinks/NAME/commit   <- api_sink_commit; -> api_sink_session
+ *
+ *     POST /internal/sinks/NAME/status   <- api_sink_status  for /lag; not durable; 409 is how
+ * a worker learns that it was paused, resumed, moved, or has letters to redrive: it opens a
+ * session again
+ *
+ *     POST /internal/sinks/NAME/bury     <- api_bury         a dead letter; durable
+ *
+ *     POST /internal/sinks/NAME/raise    <- api_raise        letters that are no longer needed
+ *
+ *     GET  /internal/sinks/NAME/letters?after=&max=          -> letters (api_letter), in order
+ *
+ *     GET  /internal/sinks/NAME/letters/OFFSET               -> the letter's record: a batch
+ *
+ *     POST /internal/sinks/NAME/reread   <- api_reread       durable before the answer
+ *
+ *     GET  /internal/rereads?max=        -> api_reread, ...  for the replicator
+ *
+ *     POST /internal/rereads/done        <- api_reread_done, ...
  *
  * Any other answer is application/problem+json; its status decides: 409 fenced or out of step
  * (open a new session), 503 nothing was done, the same call may come again (disk or log full,
@@ -43,7 +69,9 @@
 #define API_SESSION       "/internal/session"
 #define API_APPEND        "/internal/append"
 #define API_FETCH         "/internal/fetch"
-#define API_SINKS         "/internal/sinks/" /* NAME/session, NAME/commit, NAME/status */
+#define API_SINKS         "/internal/sinks/" /* NAME/session, NAME/commit, ... */
+#define API_REREADS       "/internal/rereads"
+#define API_REREADS_DONE  "/internal/rereads/done"
 
 enum {
     API_UUID = 16,
@@ -55,7 +83,11 @@ enum {
     API_FETCH_MAX = 16 * 1024 * 1024,
     API_WAIT_MAX_MS = 60 * 1000,
     API_CONTROL_BODY = 64 * 1024, /* largest body of anything but an append */
-    API_TEXT_MAX = 512            /* names and error texts */
+    API_TEXT_MAX = 512,           /* names and error texts */
+    API_KEY_MAX = 16 * 1024,      /* of a row (proto/record_key.h): PostgreSQL's index row is
+                                     at most 2704 bytes, REPLICA IDENTITY needs an index */
+    API_LETTERS_MAX = 1000,       /* letters or rereads in one answer */
+    API_KEY_COLS_MAX = 32         /* INDEX_MAX_KEYS */
 };
 #define API_APPEND_BODY_MAX 0x80000000ull /* one record of FRAME_MAX_PAYLOAD and its head */
 
@@ -163,7 +195,10 @@ struct api_sink_session {
     uint8_t uuid[API_UUID];
     uint64_t generation;
     uint64_t epoch;
-    uint64_t next; /* the first offset not yet settled */
+    uint64_t next;    /* the first offset not yet settled */
+    uint64_t floor;   /* where its unbroken history begins (sinks/sink.h) */
+    bool is_paused;   /* write nothing until a session says otherwise */
+    uint64_t letters; /* of any state; more than 0: ask for them */
 };
 void api_put_sink_session(struct buf *b, const struct api_sink_session *s);
 int api_get_sink_session(
@@ -191,11 +226,96 @@ struct api_sink_status {
     uint64_t generation;
     uint8_t state; /* enum api_sink_state */
     uint64_t records, retries;
-    int64_t last_success_us; /* 0: never */
-    struct str last_error;   /* empty: none */
+    uint64_t requests, bytes, stale, missing, lossy, rereads; /* struct sink_counts, and rows
+                                                                 asked to be read again */
+    uint32_t lanes;                                           /* in use */
+    int64_t last_success_us;                                  /* 0: never */
+    struct str last_error;                                    /* empty: none */
 };
 void api_put_sink_status(struct buf *b, const struct api_sink_status *s);
 int api_get_sink_status(
     struct str bytes, struct api_sink_status *ret, struct err *e) MUST_CHECK;
+
+/* ---- dead letters: records that a target can never accept, kept by the broker ---- */
+
+enum api_letter_state {
+    API_LETTER_DEAD = 0,
+    API_LETTER_RETRY,     /* a person asked for it: the worker sends it once more */
+    API_LETTER_DISCARDED, /* a person gave it up; it stays as a mark, without its record, until
+                             a later record of its key has brought the target up to date */
+    API_LETTER_REREAD     /* redriven, and its row is being read again; a mark likewise */
+};
+const char *api_letter_state_name(uint8_t state);
+
+/* Buries a record: durable before the answer. Again with the same offset: replaces reason and
+ * state (the number of attempts grows). 503 with ERR_REFUSED's detail when the sink's quota is
+ * used up (507 in HTTP). 409: another generation. */
+struct api_bury {
+    uint64_t generation;
+    uint64_t offset;
+    uint8_t state;  /* enum api_letter_state: DEAD or REREAD */
+    bool is_whole;  /* the record has all values of its row (or is a delete): older letters of
+                       its key are of no more use and go in the same commit */
+    struct str key; /* proto/record_key.h; empty: none (a message, a table without a key) */
+    struct str ns, table; /* empty for messages */
+    struct str op;        /* "insert", ... */
+    struct str reason;
+    struct str record; /* a batch (proto/batch.h) of this record alone; with REREAD empty */
+};
+void api_put_bury(struct buf *b, const struct api_bury *l);
+int api_get_bury(struct str bytes, struct api_bury *ret, struct err *e) MUST_CHECK;
+
+/* A settled record: every letter of its key at or below its offset goes, whatever its state.
+ * With is_prefix key is a table's (record_key_put_table, of a TRUNCATE): of all its rows.
+ * Without a key: the letter at that very offset. */
+struct api_raise {
+    uint64_t generation;
+    uint64_t offset;
+    bool is_prefix;
+    struct str key;
+};
+void api_put_raise(struct buf *b, const struct api_raise *l);
+int api_get_raise(struct str bytes, struct api_raise *ret, struct err *e) MUST_CHECK;
+
+/* What a worker has to know of a letter: which key is in what state. */
+struct api_letter {
+    uint64_t offset;
+    uint8_t state;
+    struct str key;
+};
+/* A document of letters, one after the other behind their number; the answer's end. */
+void api_put_letters(struct buf *b, const struct api_letter *l, size_t n);
+/* Up to max of them into ret; returns how many, or < 0. */
+int api_get_letters(
+    struct str bytes, struct api_letter *ret, size_t max, struct err *e) MUST_CHECK;
+
+/* ---- reading a row again ---- */
+
+struct api_reread {
+    uint64_t id;     /* given by the broker, growing; 0 in a worker's request */
+    uint64_t offset; /* of the record that lacks the value: rows appended behind it will do */
+    struct str ns, table;
+    uint32_t nkeys;
+    struct api_key_col {
+        struct str name, text; /* a column and PostgreSQL's text of its value */
+    } key[API_KEY_COLS_MAX];
+};
+/* A request for a row that already waits is one with it (offset: the higher one). */
+void api_put_rereads(struct buf *b, const struct api_reread *r, size_t n);
+int api_get_rereads(
+    struct str bytes, struct api_reread *ret, size_t max, struct err *e) MUST_CHECK;
+
+/* Answered requests: as rows in the log, or the row is gone (or its table, or its column),
+ * which is counted. Every request with that id whose offset is below `read_at` goes; one that
+ * was raised above it meanwhile stays. */
+struct api_reread_done {
+    uint64_t id;
+    uint64_t read_at; /* the log's tail at a moment when nothing was under way to it and the
+                         rows were not yet read */
+    bool is_gone;
+};
+void api_put_rereads_done(struct buf *b, const struct api_reread_done *r, size_t n);
+int api_get_rereads_done(
+    struct str bytes, struct api_reread_done *ret, size_t max, struct err *e) MUST_CHECK;
 
 #endif

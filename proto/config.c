@@ -25,8 +25,15 @@ static const char *const when_full_names[] = {
     [CONFIG_BLOCK] = "block", [CONFIG_EVICT] = "evict", NULL};
 static const char *const compression_names[] = {
     [CONFIG_COMPRESSION_NONE] = "none", [CONFIG_COMPRESSION_ZSTD] = "zstd", NULL};
-static const char *const kind_names[] = {
-    [CONFIG_KIND_FILE] = "file", "!elasticsearch", "!fabric", "!rag", "!http", "!kafka", NULL};
+static const char *const kind_names[] = {[CONFIG_KIND_FILE] = "file",
+    [CONFIG_KIND_ELASTICSEARCH] = "elasticsearch",
+    [CONFIG_KIND_HTTP] = "http",
+    [CONFIG_KIND_NULL] = "null",
+    [CONFIG_KIND_FLAKY] = "flaky",
+    "!fabric",
+    "!rag",
+    "!kafka",
+    NULL};
 
 static const struct conf_field source_fields[] = {
     {.name = "dsn",

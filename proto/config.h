@@ -15,7 +15,13 @@
 
 enum config_when_full { CONFIG_BLOCK, CONFIG_EVICT };
 enum config_compression { CONFIG_COMPRESSION_NONE, CONFIG_COMPRESSION_ZSTD };
-enum config_kind { CONFIG_KIND_FILE };
+enum config_kind {
+    CONFIG_KIND_FILE,
+    CONFIG_KIND_ELASTICSEARCH,
+    CONFIG_KIND_HTTP,
+    CONFIG_KIND_NULL,
+    CONFIG_KIND_FLAKY
+};
 
 struct config_source {
     char *dsn;               /* may hold a password: shown through dsn_mask only */

@@ -102,7 +102,7 @@ named_code(long status, struct str name, int deflt)
         long status;
         int code;
     } named[] = {{400, ERR_UNSUPPORTED}, {409, ERR_CONFLICT}, {409, ERR_FOREIGN},
-        {500, ERR_CORRUPT}, {503, ERR_NOSPACE}, {503, ERR_STOPPING}};
+        {500, ERR_CORRUPT}, {507, ERR_REFUSED}, {503, ERR_NOSPACE}, {503, ERR_STOPPING}};
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
         if (named[i].status == status && str_is(name, err_name(named[i].code))) {
             return named[i].code;
@@ -288,7 +288,111 @@ client_sink_status(
     return control(c, "POST", sink_path(c, name, "/status"), e);
 }
 
+/* ---- dead letters, rows to be read again ---- */
+
+/* A call whose request or answer may hold a whole record. */
+static int
+large_call(struct client *c, const char *method, const char *path, const struct buf *body,
+    struct err *e)
+{
+    if ((body != NULL && !buf_ok(body)) || !buf_ok(&c->path)) {
+        return err_set(e, ERR_TOOBIG, "a request to the broker (%.60s) is too large", path);
+    }
+    struct httpc_req rq = {.method = method,
+        .path = path,
+        .content_type = body != NULL ? API_MSGPACK : NULL,
+        .accept = API_MSGPACK,
+        .body = body != NULL ? buf_str(body) : (struct str){0},
+        .timeout_ms = APPEND_MS,
+        .max_body = FETCH_BODY_MAX};
+    return call(c, &rq, e);
+}
+
+int
+client_bury(struct client *c, const char *name, const struct api_bury *l, struct err *e)
+{
+    struct buf auto_buf b;
+    buf_init(&b, API_APPEND_BODY_MAX);
+    api_put_bury(&b, l);
+    return large_call(c, "POST", sink_path(c, name, "/bury"), &b, e);
+}
+
+int
+client_raise(struct client *c, const char *name, const struct api_raise *l, struct err *e)
+{
+    api_put_raise(new_body(c), l);
+    return control(c, "POST", sink_path(c, name, "/raise"), e);
+}
+
+int
+client_letters(struct client *c, const char *name, uint64_t after, struct api_letter *ret,
+    size_t max, struct err *e)
+{
+    (void)sink_path(c, name, "/letters");
+    buf_printf(&c->path, "?after=%" PRIu64 "&max=%zu", after, max);
+    int rc = large_call(c, "GET", buf_cstr(&c->path), NULL, e);
+    return rc != 0 ? rc : api_get_letters(buf_str(&c->answer.body), ret, max, e);
+}
+
+int
+client_letter(
+    struct client *c, const char *name, uint64_t offset, struct str *ret_batch, struct err *e)
+{
+    (void)sink_path(c, name, "/letters/");
+    buf_printf(&c->path, "%" PRIu64, offset);
+    int rc = large_call(c, "GET", buf_cstr(&c->path), NULL, e);
+    if (rc == 0) {
+        *ret_batch = buf_str(&c->answer.body);
+    }
+    return rc;
+}
+
+int
+client_reread(struct client *c, const char *name, const struct api_reread *r, struct err *e)
+{
+    api_put_rereads(new_body(c), r, 1);
+    return control(c, "POST", sink_path(c, name, "/reread"), e);
+}
+
+int
+client_rereads(struct client *c, struct api_reread *ret, size_t max, struct err *e)
+{
+    buf_reset(&c->path, API_CONTROL_BODY);
+    buf_printf(&c->path, API_REREADS "?max=%zu", max);
+    int rc = large_call(c, "GET", buf_cstr(&c->path), NULL, e);
+    return rc != 0 ? rc : api_get_rereads(buf_str(&c->answer.body), ret, max, e);
+}
+
+int
+client_rereads_done(struct client *c, const struct api_reread_done *r, size_t n, struct err *e)
+{
+    api_put_rereads_done(new_body(c), r, n);
+    return control(c, "POST", API_REREADS_DONE, e);
+}
+
 /* ---- what people ask ---- */
+
+int
+client_post_json(
+    struct client *c, const char *path, struct str body, struct json **ret_root, struct err *e)
+{
+    struct httpc_req rq = {.method = "POST",
+        .path = path,
+        .content_type = API_JSON,
+        .accept = API_JSON,
+        .body = body.n > 0 ? body : STR("{}"),
+        .timeout_ms = CONTROL_MS,
+        .max_body = JSON_MAX};
+    int rc = call(c, &rq, e);
+    if (rc != 0) {
+        return rc;
+    }
+    if (c->answer.body.n == 0) {
+        *ret_root = NULL;
+        return 0;
+    }
+    return json_parse(buf_str(&c->answer.body), ret_root, e);
+}
 
 int
 client_get_json(struct client *c, const char *path, struct json **ret_root, struct err *e)

@@ -46,9 +46,35 @@ int client_sink_commit(struct client *c, const char *name, const struct api_sink
 int client_sink_status(struct client *c, const char *name, const struct api_sink_status *s,
     struct err *e) MUST_CHECK;
 
+/* Dead letters (proto/api.h). ERR_REFUSED: the sink's quota is used up. */
+int client_bury(
+    struct client *c, const char *name, const struct api_bury *l, struct err *e) MUST_CHECK;
+int client_raise(
+    struct client *c, const char *name, const struct api_raise *l, struct err *e) MUST_CHECK;
+/* Up to max (at most API_LETTERS_MAX) letters behind `after`, by offset; returns how many.
+ * Views are valid until the next call. */
+int client_letters(struct client *c, const char *name, uint64_t after, struct api_letter *ret,
+    size_t max, struct err *e) MUST_CHECK;
+/* The letter's record as a batch, valid until the next call. ERR_NOTFOUND: it is gone. */
+int client_letter(struct client *c, const char *name, uint64_t offset, struct str *ret_batch,
+    struct err *e) MUST_CHECK;
+/* Durable when it returns 0. */
+int client_reread(
+    struct client *c, const char *name, const struct api_reread *r, struct err *e) MUST_CHECK;
+/* For the replicator: the oldest requests, up to max (at most API_LETTERS_MAX); returns how
+ * many. Views are valid until the next call. */
+int client_rereads(
+    struct client *c, struct api_reread *ret, size_t max, struct err *e) MUST_CHECK;
+int client_rereads_done(
+    struct client *c, const struct api_reread_done *r, size_t n, struct err *e) MUST_CHECK;
+
 /* GET path (already escaped) and parse the JSON answer; *ret_root is owned by the caller. */
 int client_get_json(
     struct client *c, const char *path, struct json **ret_root, struct err *e) MUST_CHECK;
+/* POST a JSON body (empty: `{}`) to path and parse the JSON answer; *ret_root is owned by the
+ * caller, NULL where the answer has no body. */
+int client_post_json(struct client *c, const char *path, struct str body,
+    struct json **ret_root, struct err *e) MUST_CHECK;
 /* GET path and hand the body on piece by piece as it comes, without a time limit (tail,
  * verify). */
 typedef int client_data_f(void *arg, struct str piece, struct err *e);

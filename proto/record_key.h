@@ -1,0 +1,31 @@
+/* record_key: which row a record is about, as bytes that are equal exactly when table and key
+ * are: for lanes, dead letters and requests to read a row again. Pure.
+ *
+ *   u32 le length | bytes      of the table's schema, of its name, and of each key column's
+ * text
+ *
+ * A key column that is NULL (REPLICA IDENTITY FULL without a primary key never has key columns,
+ * so only a bad record has one) counts as length 0xffffffff. frame_sum hashes such bytes. */
+#ifndef ONESLOT_PROTO_RECORD_KEY_H
+#define ONESLOT_PROTO_RECORD_KEY_H
+
+#include "proto/base/buf.h"
+#include "proto/record.h"
+
+/* True when the record is a row of a table that has a key: insert, update, delete, read. */
+bool record_has_key(const struct record *r);
+/* An update whose old row holds another key than its new one. */
+bool record_is_key_change(const struct record *r);
+/* A new row that leaves out columns whose TOASTed value did not change. */
+bool record_has_unchanged(const struct record *r);
+
+/* The values that say which row it is afterwards (new_row; of a delete the old one), or before
+ * (of a key change the old one). Only of a record_has_key. */
+const struct record_value *record_key_row(const struct record *r);
+const struct record_value *record_former_key_row(const struct record *r);
+
+/* Appends the bytes described above; row is one of the two. */
+void record_key_put(struct buf *b, const struct schema *s, const struct record_value *row);
+/* Appends those of the table alone: a prefix of all its rows' keys. */
+void record_key_put_table(struct buf *b, const struct schema *s);
+#endif
