@@ -192,6 +192,13 @@ sink_commit_and_status(void **state)
         .state = API_SINK_STOPPED,
         .records = 5,
         .retries = 6,
+        .requests = 7,
+        .bytes = 8,
+        .stale = 9,
+        .missing = 10,
+        .lossy = 11,
+        .rereads = 12,
+        .lanes = 4,
         .last_success_us = -1,
         .last_error = STR("disk full")};
     ROUND_TRIP(sink_status, b, s, got);
@@ -199,9 +206,130 @@ sink_commit_and_status(void **state)
     assert_int_equal(got.state, API_SINK_STOPPED);
     assert_int_equal(got.records, 5);
     assert_int_equal(got.retries, 6);
+    assert_int_equal(got.requests, 7);
+    assert_int_equal(got.bytes, 8);
+    assert_int_equal(got.stale, 9);
+    assert_int_equal(got.missing, 10);
+    assert_int_equal(got.lossy, 11);
+    assert_int_equal(got.rereads, 12);
+    assert_int_equal(got.lanes, 4);
     assert_int_equal(got.last_success_us, -1);
     assert_str(got.last_error, "disk full");
     REFUSES_ALL_BUT_WHOLE(sink_status, &b);
+}
+
+static void
+bury_and_raise(void **state)
+{
+    (void)state;
+    struct api_bury l = {.generation = 3,
+        .offset = 99,
+        .state = API_LETTER_REREAD,
+        .is_whole = true,
+        .key = STR("k\0y"),
+        .ns = STR("shop"),
+        .table = STR("item"),
+        .op = STR("update"),
+        .reason = STR("no room"),
+        .record = STR("bytes")};
+    ROUND_TRIP(bury, b, l, got);
+    assert_int_equal(got.generation, 3);
+    assert_int_equal(got.offset, 99);
+    assert_int_equal(got.state, API_LETTER_REREAD);
+    assert_true(got.is_whole);
+    assert_true(str_eq(got.key, STR("k\0y")));
+    assert_str(got.ns, "shop");
+    assert_str(got.table, "item");
+    assert_str(got.op, "update");
+    assert_str(got.reason, "no room");
+    assert_str(got.record, "bytes");
+    REFUSES_ALL_BUT_WHOLE(bury, &b);
+
+    struct api_raise r = {.generation = 3, .offset = 100, .is_prefix = true, .key = STR("k")};
+    ROUND_TRIP(raise, rb, r, raise);
+    assert_int_equal(raise.generation, 3);
+    assert_int_equal(raise.offset, 100);
+    assert_true(raise.is_prefix);
+    assert_str(raise.key, "k");
+    REFUSES_ALL_BUT_WHOLE(raise, &rb);
+}
+
+/* Every length but the whole is refused, and so are more than asked for. */
+#define REFUSES_LISTS(get, b, type, count)                                                     \
+    do {                                                                                       \
+        type into[count];                                                                      \
+        struct err f;                                                                          \
+        for (size_t n = 0; n < (b)->n; n++) {                                                  \
+            char *exact = malloc(n + 1);                                                       \
+            memcpy(exact + 1, (b)->p, n);                                                      \
+            assert_int_equal(get((struct str){exact + 1, n}, into, count, &f), ERR_PARSE);     \
+            free(exact);                                                                       \
+        }                                                                                      \
+        assert_int_equal(get(buf_str(b), into, (count)-1, &f), ERR_PARSE);                     \
+        assert_int_equal(get(buf_str(b), into, count, &f), count);                             \
+        buf_putc((b), 0);                                                                      \
+        assert_int_equal(get(buf_str(b), into, count, &f), ERR_PARSE);                         \
+    } while (0)
+
+static void
+letters(void **state)
+{
+    (void)state;
+    struct buf auto_buf b;
+    buf_init(&b, 1024);
+    struct api_letter l[2] = {{.offset = 5, .state = API_LETTER_DEAD, .key = STR("a")},
+        {.offset = 1ull << 60, .state = API_LETTER_RETRY, .key = STR("")}};
+    api_put_letters(&b, l, 2);
+    struct api_letter got[2];
+    struct err e;
+    assert_int_equal(api_get_letters(buf_str(&b), got, 2, &e), 2);
+    assert_int_equal(got[0].offset, 5);
+    assert_int_equal(got[0].state, API_LETTER_DEAD);
+    assert_str(got[0].key, "a");
+    assert_int_equal(got[1].offset, 1ull << 60);
+    assert_int_equal(got[1].state, API_LETTER_RETRY);
+    assert_int_equal(got[1].key.n, 0);
+    REFUSES_LISTS(api_get_letters, &b, struct api_letter, 2);
+}
+
+static void
+rereads(void **state)
+{
+    (void)state;
+    struct buf auto_buf b;
+    buf_init(&b, 1024);
+    struct api_reread r[2] = {{.id = 1,
+                                  .offset = 7,
+                                  .ns = STR("shop"),
+                                  .table = STR("item"),
+                                  .nkeys = 2,
+                                  .key = {{STR("a"), STR("1")}, {STR("b"), STR("")}}},
+        {.id = 2, .offset = 8, .ns = STR("x"), .table = STR("y")}};
+    api_put_rereads(&b, r, 2);
+    struct api_reread got[2];
+    struct err e;
+    assert_int_equal(api_get_rereads(buf_str(&b), got, 2, &e), 2);
+    assert_int_equal(got[0].id, 1);
+    assert_int_equal(got[0].offset, 7);
+    assert_str(got[0].ns, "shop");
+    assert_str(got[0].table, "item");
+    assert_int_equal(got[0].nkeys, 2);
+    assert_str(got[0].key[0].name, "a");
+    assert_str(got[0].key[0].text, "1");
+    assert_str(got[0].key[1].name, "b");
+    assert_int_equal(got[0].key[1].text.n, 0);
+    assert_int_equal(got[1].nkeys, 0);
+    REFUSES_LISTS(api_get_rereads, &b, struct api_reread, 2);
+
+    struct buf auto_buf d;
+    buf_init(&d, 1024);
+    struct api_reread_done done[1] = {{.id = 1, .read_at = 9, .is_gone = true}}, back[1];
+    api_put_rereads_done(&d, done, 1);
+    assert_int_equal(api_get_rereads_done(buf_str(&d), back, 1, &e), 1);
+    assert_int_equal(back[0].id, 1);
+    assert_int_equal(back[0].read_at, 9);
+    assert_true(back[0].is_gone);
+    REFUSES_LISTS(api_get_rereads_done, &d, struct api_reread_done, 1);
 }
 
 static void
@@ -254,6 +382,8 @@ states_have_names(void **state)
     assert_string_equal(api_sink_state_name(API_SINK_STARTING), "starting");
     assert_string_equal(api_sink_state_name(API_SINK_STOPPED), "stopped");
     assert_string_equal(api_sink_state_name(5), "unknown");
+    assert_string_equal(api_letter_state_name(API_LETTER_REREAD), "reread");
+    assert_string_equal(api_letter_state_name(4), "unknown");
 }
 
 int
@@ -266,6 +396,9 @@ main(void)
         cmocka_unit_test(session_and_appended),
         cmocka_unit_test(sink_session),
         cmocka_unit_test(sink_commit_and_status),
+        cmocka_unit_test(bury_and_raise),
+        cmocka_unit_test(letters),
+        cmocka_unit_test(rereads),
         cmocka_unit_test(append_head),
         cmocka_unit_test(numbers_that_do_not_fit_are_refused),
         cmocka_unit_test(states_have_names),
