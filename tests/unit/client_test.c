@@ -377,7 +377,108 @@ an_answer_cut_off_is_CLOSED(void **state)
     assert_int_equal(client_fetch(client, 1, 1, 0, (struct str){0}, &batch, &e), ERR_CLOSED);
 }
 
+/* ---- dead letters, rereads ---- */
+
+static void
+request_was(const char *method, const char *path)
+{
+    assert_string_equal(srv.method, method);
+    assert_string_equal(srv.path, path);
+}
+
+static void
+letters_are_buried_and_raised(void **state)
+{
+    (void)state;
+    struct err e;
+    struct api_bury l = {.offset = 7, .record = STR("batch"), .reason = STR("no")}, got;
+    answer(204, NULL, STR(""));
+    assert_int_equal(client_bury(client, "a", &l, &e), 0);
+    request_was("POST", "/internal/sinks/a/bury");
+    assert_int_equal(api_get_bury((struct str){srv.body_in, srv.body_in_n}, &got, &e), 0);
+    assert_int_equal(got.offset, 7);
+    struct api_raise r = {.offset = 8, .key = STR("k")}, raised;
+    assert_int_equal(client_raise(client, "a", &r, &e), 0);
+    request_was("POST", "/internal/sinks/a/raise");
+    assert_int_equal(api_get_raise((struct str){srv.body_in, srv.body_in_n}, &raised, &e), 0);
+    assert_int_equal(raised.offset, 8);
+    answer(507, API_PROBLEM, STR("{\"detail\":\"quota\",\"code\":\"REFUSED\"}"));
+    assert_int_equal(client_bury(client, "a", &l, &e), ERR_REFUSED);
+    assert_string_equal(e.msg, "quota");
+}
+
+static void
+letters_are_listed_and_fetched(void **state)
+{
+    (void)state;
+    struct err e;
+    struct buf auto_buf b;
+    buf_init(&b, 1024);
+    api_put_letters(&b, &(struct api_letter){.offset = 5, .key = STR("k")}, 1);
+    answer(200, API_MSGPACK, buf_str(&b));
+    struct api_letter got[4];
+    assert_int_equal(client_letters(client, "a", 3, got, 4, &e), 1);
+    request_was("GET", "/internal/sinks/a/letters");
+    assert_string_equal(srv.max, "4");
+    assert_int_equal(got[0].offset, 5);
+    struct str batch;
+    answer(200, API_MSGPACK, STR("batch"));
+    assert_int_equal(client_letter(client, "a", 5, &batch, &e), 0);
+    request_was("GET", "/internal/sinks/a/letters/5");
+    assert_true(str_eq(batch, STR("batch")));
+    answer(404, API_PROBLEM, STR("{\"detail\":\"gone\"}"));
+    assert_int_equal(client_letter(client, "a", 5, &batch, &e), ERR_NOTFOUND);
+}
+
+static void
+rereads_are_asked_for_and_answered(void **state)
+{
+    (void)state;
+    struct err e;
+    struct api_reread r = {.offset = 9, .ns = STR("s"), .table = STR("t")}, got[2];
+    answer(204, NULL, STR(""));
+    assert_int_equal(client_reread(client, "a", &r, &e), 0);
+    request_was("POST", "/internal/sinks/a/reread");
+    struct str sent = {srv.body_in, srv.body_in_n};
+    assert_int_equal(api_get_rereads(sent, got, 2, &e), 1);
+    assert_int_equal(got[0].offset, 9);
+    struct buf auto_buf b;
+    buf_init(&b, 1024);
+    api_put_rereads(&b, &r, 1);
+    answer(200, API_MSGPACK, buf_str(&b));
+    assert_int_equal(client_rereads(client, got, 2, &e), 1);
+    request_was("GET", API_REREADS);
+    assert_string_equal(srv.max, "2");
+    answer(204, NULL, STR(""));
+    struct api_reread_done d = {.id = 4, .read_at = 10}, done[1];
+    assert_int_equal(client_rereads_done(client, &d, 1, &e), 0);
+    request_was("POST", API_REREADS_DONE);
+    sent = (struct str){srv.body_in, srv.body_in_n};
+    assert_int_equal(api_get_rereads_done(sent, done, 1, &e), 1);
+    assert_int_equal(done[0].id, 4);
+}
+
 /* ---- JSON and streams ---- */
+
+static void
+json_is_posted(void **state)
+{
+    (void)state;
+    struct json *root = NULL;
+    struct err e;
+    int64_t v;
+    answer(200, API_JSON, STR("{\"records\":7}"));
+    assert_int_equal(client_post_json(client, "/x", STR("{\"a\":1}"), &root, &e), 0);
+    assert_true(json_i64(json_get(root, "records"), &v) && v == 7);
+    json_free(root);
+    request_was("POST", "/x");
+    assert_string_equal(srv.type_in, API_JSON);
+    assert_memory_equal(srv.body_in, "{\"a\":1}", srv.body_in_n);
+    answer(204, NULL, STR(""));
+    assert_int_equal(client_post_json(client, "/x", STR(""), &root, &e), 0);
+    assert_null(root);
+    assert_memory_equal(srv.body_in, "{}", srv.body_in_n);
+}
 
 static void
 json_is_parsed(void **state)
@@ -446,6 +547,10 @@ main(void)
         TEST(retry_after_is_the_last_answers),
         TEST(no_broker_is_CONNECT_and_a_new_one_is_found),
         TEST(an_answer_cut_off_is_CLOSED),
+        TEST(letters_are_buried_and_raised),
+        TEST(letters_are_listed_and_fetched),
+        TEST(rereads_are_asked_for_and_answered),
+        TEST(json_is_posted),
         TEST(json_is_parsed),
         TEST(a_stream_comes_in_pieces),
     };
