@@ -289,6 +289,7 @@ read_record(struct batch_reader *r, struct record *ret, struct err *e)
     rc = record_decode(&r->decoder, &f, s, &r->txn, offset, ret, e);
     if (rc == 0) {
         r->next_offset = offset + 1;
+        r->frame = bytes;
     }
     return rc;
 }

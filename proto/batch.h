@@ -50,6 +50,7 @@ struct batch_reader {
     size_t nschemas;
     struct record_decoder decoder;
     uint64_t next_offset; /* the least that the next record may have */
+    struct str frame;     /* the whole frame of the record that batch_next returned last */
     bool is_end;
 };
 /* ERR_CORRUPT, ERR_NEWER; on failure nothing needs closing. bytes are borrowed until

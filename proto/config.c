@@ -164,6 +164,20 @@ static const struct conf_field sink_fields[] = {
         .offset = offsetof(struct config_sink, enabled),
         .deflt = "true",
         .help = "whether it runs; it keeps its place in the log"},
+    {.name = "lanes",
+        .type = CONF_INT,
+        .offset = offsetof(struct config_sink, lanes),
+        .deflt = "4",
+        .min = 1,
+        .max = 16,
+        .help = "writes at a time; each key keeps its order. A file has one"},
+    {.name = "reject_limit",
+        .type = CONF_INT,
+        .offset = offsetof(struct config_sink, reject_limit),
+        .deflt = "5",
+        .min = 0,
+        .max = 64,
+        .help = "so many different keys rejected in a row stop the sink; 0: none do"},
     {0}};
 
 /* ---- checks ---- */

@@ -49,6 +49,7 @@ intake_fini(struct intake *in)
         in->chunks = next;
     }
     free(in->records);
+    free(in->frames);
     *in = (struct intake){0};
 }
 
@@ -108,8 +109,10 @@ keep_record(struct intake *in, const struct record *r)
     if (in->n == in->cap) {
         in->cap = in->cap == 0 ? 1024 : 2 * in->cap;
         in->records = xreallocarray(in->records, in->cap, sizeof *in->records);
+        in->frames = xreallocarray(in->frames, in->cap, sizeof *in->frames);
         last = in->n > 0 ? &in->records[in->n - 1] : NULL;
     }
+    in->frames[in->n] = in->reader.frame;
     struct record *to = &in->records[in->n++];
     *to = *r;
     if (last != NULL && last->txn->first_offset == r->txn->first_offset) {

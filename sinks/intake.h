@@ -12,6 +12,7 @@ struct intake {
     const struct str *tables; /* patterns, borrowed; none: all tables */
     size_t ntables;
     struct record *records; /* n of them */
+    struct str *frames;     /* the whole frame of each */
     size_t n, cap;
     struct batch_header header;
     struct batch_reader reader; /* owns the schemas */

@@ -15,6 +15,7 @@
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
 #include "proto/config.h"
+#include "sinks/check.h"
 #include "sinks/registry.h"
 #include "sinks/worker.h"
 
@@ -23,6 +24,9 @@ enum { LOCK_WAIT_MS = 10000 }; /* a former process of this sink is on its way ou
 static const char usage[] =
     "Usage: oneslot-sink NAME [-c FILE]            run the sink NAME of the configuration\n"
     "       oneslot-sink NAME [-c FILE] --config   print its effective options and end\n"
+    "       oneslot-sink NAME [-c FILE] --check    look at its target, with the source's "
+    "tables as\n"
+    "                                              JSON lines on standard input, and end\n"
     "       oneslot-sink --help-kind KIND          print the options of a kind\n"
     "       oneslot-sink --help | --version\n"
     "\n"
@@ -37,7 +41,7 @@ static const char usage[] =
 
 struct args {
     const char *name, *config, *help_kind;
-    bool help, version, show_config;
+    bool help, version, show_config, check;
 };
 
 static int
@@ -60,6 +64,8 @@ parse_option(int argc, char **argv, int *i, struct args *a)
         a->version = true;
     } else if (strcmp(o, "--config") == 0) {
         a->show_config = true;
+    } else if (strcmp(o, "--check") == 0) {
+        a->check = true;
     } else if (strcmp(o, "-c") == 0) {
         value = &a->config;
     } else if (strcmp(o, "--help-kind") == 0) {
@@ -159,6 +165,40 @@ lock(const struct config *c, const char *name, int *ret_fd)
     return rc == 0 ? 0 : complain(&e, rc == ERR_CONNECT ? PROC_UNAVAILABLE : PROC_FAILED);
 }
 
+/* The sink's patterns; free them. */
+static struct str *
+patterns(const struct config_sink *s)
+{
+    struct str *tables = xcalloc(s->tables.n + 1, sizeof *tables);
+    for (size_t i = 0; i < s->tables.n; i++) {
+        tables[i] = str_from(s->tables.v[i]);
+    }
+    return tables;
+}
+
+static int
+check(const struct config_sink *s, const struct sink_ops *ops, const void *options)
+{
+    struct str *tables = patterns(s);
+    struct check_conf cc = {.name = s->name,
+        .ops = ops,
+        .options = options,
+        .tables = tables,
+        .ntables = s->tables.n};
+    struct buf auto_buf lines;
+    struct err e;
+    unsigned faults = 0;
+    buf_init(&lines, 1024 * 1024);
+    log_init("check", LOG_ERROR);
+    int rc = check_run(&cc, STDIN_FILENO, &lines, &faults, &e);
+    free(tables);
+    if (rc != 0) {
+        return complain(&e, PROC_USAGE);
+    }
+    int status = print(buf_cstr(&lines));
+    return status != 0 ? status : faults == 0 ? PROC_DONE : PROC_FAILED;
+}
+
 static int
 run(const struct config *c, const struct config_sink *s, const struct sink_ops *ops,
     const void *options)
@@ -176,10 +216,7 @@ run(const struct config *c, const struct config_sink *s, const struct sink_ops *
     log_init(prog, (enum log_level)c->log_level);
     sig_init();
     (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is EFBIG, as a full disk is ENOSPC */
-    struct str *tables = xcalloc(s->tables.n + 1, sizeof *tables);
-    for (size_t i = 0; i < s->tables.n; i++) {
-        tables[i] = str_from(s->tables.v[i]);
-    }
+    struct str *tables = patterns(s);
     char *socket_path = fs_join(c->data_dir, API_SOCKET);
     struct worker_conf wc = {.name = s->name,
         .ops = ops,
@@ -187,7 +224,9 @@ run(const struct config *c, const struct config_sink *s, const struct sink_ops *
         .start = s->start_text,
         .tables = tables,
         .ntables = s->tables.n,
-        .unix_path = socket_path};
+        .unix_path = socket_path,
+        .lanes = (unsigned)s->lanes,
+        .reject_limit = (unsigned)s->reject_limit};
     struct err e;
     log_info("sink_started", "kind=%s pid=%ld version=%s", ops->name, (long)getpid(),
         ONESLOT_VERSION);
@@ -228,6 +267,8 @@ run_or_print(const struct config *c, const struct args *a)
         buf_init(&b, 1024 * 1024);
         conf_print(&b, ops->options, options, 4);
         status = print(buf_cstr(&b));
+    } else if (a->check) {
+        status = check(s, ops, options);
     } else if (!s->enabled) {
         (void)fprintf(
             stderr, "oneslot-sink: sink '%s' is not enabled in %s\n", s->name, a->config);

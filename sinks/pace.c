@@ -23,14 +23,25 @@ pace_ok(struct pace *p, enum pace_from from)
     backoff_reset(from == PACE_BROKER ? &p->broker : &p->target);
 }
 
-/* A session that lasted is no sign of two workers taking turns. */
+/* A session that lasted was ended by a person's order, or by one worker that took over: no
+ * reason to wait. Of two workers that take turns the one whose sessions are short waits longer
+ * and longer. */
 static int64_t
 fenced_ms(struct pace *p, int64_t now_ms)
 {
-    if (now_ms - p->session_ms >= PACE_FENCED_MAX_MS) {
+    if (now_ms - p->session_ms >= PACE_LASTED_MS) {
         backoff_reset(&p->fenced);
+        return 0;
     }
     return backoff_next_ms(&p->fenced);
+}
+
+/* What the other side asked for, but never beyond an hour. */
+static int64_t
+longer(int64_t delay_ms, int64_t asked_ms)
+{
+    asked_ms = asked_ms < PACE_ASKED_MAX_MS ? asked_ms : PACE_ASKED_MAX_MS;
+    return asked_ms > delay_ms ? asked_ms : delay_ms;
 }
 
 /* BUSY and NOSPACE say that nothing was done: the session is as it was. After anything else it
@@ -46,7 +57,7 @@ broker_again(struct pace *p, int rc, int64_t retry_after_ms, int64_t now_ms)
     s.delay_ms = backoff_next_ms(&p->broker);
     if (rc == ERR_BUSY || rc == ERR_NOSPACE) {
         s.drop_session = false;
-        s.delay_ms = retry_after_ms > s.delay_ms ? retry_after_ms : s.delay_ms;
+        s.delay_ms = longer(s.delay_ms, retry_after_ms);
     }
     return s;
 }
@@ -61,8 +72,8 @@ pace_failed(struct pace *p, enum pace_from from, int rc, int64_t retry_after_ms,
         if (from == PACE_BROKER) {
             return broker_again(p, rc, retry_after_ms, now_ms);
         }
-        return (struct pace_step){
-            .state = API_SINK_RETRYING, .delay_ms = backoff_next_ms(&p->target)};
+        return (struct pace_step){.state = API_SINK_RETRYING,
+            .delay_ms = longer(backoff_next_ms(&p->target), retry_after_ms)};
     case VERDICT_GO_ON:
     case VERDICT_STOP:
         break;

@@ -23,6 +23,8 @@ enum {
     PACE_FENCED_MIN_MS =
         1000, /* two workers of one name: neither may starve the other's batches */
     PACE_FENCED_MAX_MS = 60000,
+    PACE_LASTED_MS = 3000, /* a session of this length was a good one */
+    PACE_ASKED_MAX_MS = 3600000,
     PACE_STOPPED_MS = 60000 /* a person must act; the worker looks again by itself */
 };
 
@@ -43,7 +45,7 @@ void pace_init(struct pace *p, uint64_t seed);
 void pace_session_opened(struct pace *p, int64_t now_ms);
 /* Something of `from` went well: its next failure is a first one. */
 void pace_ok(struct pace *p, enum pace_from from);
-/* rc < 0; retry_after_ms: what the broker asked for. */
+/* rc < 0; retry_after_ms: what the other side asked for, -1: nothing. */
 struct pace_step pace_failed(
     struct pace *p, enum pace_from from, int rc, int64_t retry_after_ms, int64_t now_ms);
 

@@ -64,6 +64,7 @@ struct sink_setup {
     uint8_t uuid[16];    /* of the log; with epoch: who feeds the target */
     uint64_t epoch;
     unsigned lane, lanes;      /* this instance's, from 0, and how many there are */
+    bool is_check;             /* only for check: nothing may be changed; no uuid, no epoch */
     bool (*should_stop)(void); /* a call that waits gives up (ERR_STOPPING) once it is true */
 };
 

@@ -1,6 +1,5 @@
 #include "sinks/worker.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
@@ -11,41 +10,40 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
-#include "proto/base/xmalloc.h"
-#include "sinks/intake.h"
+#include "sinks/lanes.h"
 #include "sinks/pace.h"
-#include "sinks/verdict.h"
 
 enum {
-    STATUS_MS = 1000,       /* between two status calls at least */
-    HEARTBEAT_MS = 10000,   /* and at most: the broker keeps no status over a restart */
+    STATUS_MS = 1000,       /* between two status calls; the answer says whether the session is
+                               still good */
     LAZY_COMMIT_MS = 1000,  /* for an offset that only passed what `tables` leaves out */
+    BUSY_COMMIT_MS = 50,    /* while more is under way: each commit is a sync */
+    BUSY_FETCH_MS = 20,     /* a fetch waits so long while writes are under way */
     COMMIT_GRACE_MS = 5000, /* a stop waits this long for the commit of what was just written */
     LOG_AGAIN_MS = 60000    /* the same failure again in the log */
 };
 
 struct worker {
     const struct worker_conf *c;
-    struct client *fetcher; /* its answer is the batch, valid through all other calls: */
+    struct client *fetcher; /* its answer is the batch */
     struct client *control;
     struct buf tables; /* comma-separated */
-    bool has_session;
+    struct lanes *lanes;
+    struct lanes_view view;
+    bool has_session, has_begun; /* a session; what it says is the lanes' */
     struct api_sink_session session;
-    struct sink *sink;
-    struct intake intake;
-    size_t at;                     /* intake.records[at..] are not settled */
-    struct sink_verdict *verdicts; /* for intake.cap records */
-    size_t verdicts_cap;
-    uint64_t passed; /* everything below is settled; session.next follows it by commits */
-    bool must_commit;
+    uint64_t settled_before; /* view.settled at the last commit */
     int64_t committed_ms;
-    struct pace pace;
+    uint64_t retry_from; /* letters to be sent once more: from this offset on */
+    struct pace pace;    /* for the broker */
     /* for /lag */
     struct api_sink_status status;
     char last_error[API_TEXT_MAX];
-    bool status_changed;
+    bool is_retrying; /* because of the broker */
+    uint64_t retries; /* of ours */
     int64_t status_ms;
     /* for the log */
+    uint64_t failures; /* of the lanes that were logged */
     int logged_code;
     int64_t logged_ms;
     uint64_t unlogged;
@@ -64,76 +62,110 @@ should_stop(void)
 /* ---- what it shows ---- */
 
 static void
-set_state(struct worker *w, uint8_t state, const struct err *e)
-{
-    const char *text = e != NULL ? e->msg : "";
-    if (w->status.state == state &&
-        strncmp(w->last_error, text, sizeof w->last_error - 1) == 0) {
-        return;
-    }
-    w->status.state = state;
-    (void)snprintf(w->last_error, sizeof w->last_error, "%s", text);
-    w->status.last_error = str_from(w->last_error);
-    w->status_changed = true;
-}
-
-static int64_t
-status_due_ms(const struct worker *w)
-{
-    return w->status_ms + (w->status_changed ? STATUS_MS : HEARTBEAT_MS);
-}
-
-/* Not worth a failure of its own: what is wrong with the broker shows in the next call that
- * matters. */
-static void
-post_status(struct worker *w)
-{
-    int64_t now = clock_mono_ms();
-    if (!w->has_session || now < status_due_ms(w)) {
-        return;
-    }
-    w->status.generation = w->session.generation;
-    w->status_ms = now;
-    struct err e;
-    int rc = client_sink_status(w->control, w->c->name, &w->status, &e);
-    if (rc == 0) {
-        w->status_changed = false;
-    } else if (rc == ERR_FENCED) {
-        w->has_session = false;
-    } else if (rc != ERR_STOPPING) {
-        log_err(LOG_DEBUG, "status_failed", &e, "will try again");
-    }
-}
-
-static void
-log_failure(struct worker *w, const struct err *e, const struct pace_step *s)
+log_failure(struct worker *w, const struct err *e, uint8_t state, int64_t delay_ms)
 {
     int64_t now = clock_mono_ms();
     if (e->code == w->logged_code && now - w->logged_ms < LOG_AGAIN_MS) {
         w->unlogged++;
         return;
     }
-    bool is_loud = s->state == API_SINK_STOPPED;
+    bool is_loud = state == API_SINK_STOPPED;
     log_write(is_loud ? LOG_ERROR : LOG_WARN, is_loud ? "sink_stopped" : "sink_retrying",
         "code=%s msg=%s retry_ms=%" PRId64 " repeated=%" PRIu64, err_name(e->code),
-        log_quote(e->msg), s->delay_ms, w->unlogged);
+        log_quote(e->msg), delay_ms, w->unlogged);
     w->logged_code = e->code;
     w->logged_ms = now;
     w->unlogged = 0;
 }
 
 static void
-set_running(struct worker *w)
+set_state(struct worker *w, uint8_t state, const char *text)
 {
-    if (w->status.state != API_SINK_RUNNING) {
-        log_info("sink_running", "next=%" PRIu64 " repeated=%" PRIu64, w->passed, w->unlogged);
+    if (state == API_SINK_RUNNING && w->status.state != API_SINK_RUNNING) {
+        log_info(
+            "sink_running", "next=%" PRIu64 " repeated=%" PRIu64, w->view.passed, w->unlogged);
         w->logged_code = 0;
         w->unlogged = 0;
     }
-    set_state(w, API_SINK_RUNNING, NULL);
+    if (w->status.state != state ||
+        strncmp(w->last_error, text, sizeof w->last_error - 1) != 0) {
+        w->status_ms = 0;
+    }
+    w->status.state = state;
+    (void)snprintf(w->last_error, sizeof w->last_error, "%s", text);
+    w->status.last_error = str_from(w->last_error);
 }
 
-/* ---- the broker ---- */
+/* What the lanes have come to. */
+static void
+look(struct worker *w)
+{
+    struct lanes_view *v = &w->view;
+    lanes_look(w->lanes, v);
+    if (v->failures != w->failures) {
+        log_failure(w, &v->error, v->state, v->delay_ms);
+        w->failures = v->failures;
+    }
+    w->status.records = v->settled;
+    w->status.retries = v->retries + w->retries;
+    w->status.requests = v->counts.requests;
+    w->status.bytes = v->counts.bytes;
+    w->status.stale = v->counts.stale;
+    w->status.missing = v->counts.missing;
+    w->status.lossy = v->counts.lossy;
+    w->status.rereads = v->rereads;
+    w->status.lanes = v->lanes;
+    w->status.last_success_us = v->last_success_us;
+}
+
+static void
+show_lanes(struct worker *w)
+{
+    if (w->session.is_paused) {
+        set_state(w, API_SINK_PAUSED, "");
+    } else if (w->view.state != API_SINK_RUNNING) {
+        set_state(w, w->view.state, w->view.error.msg);
+    } else {
+        set_state(w, API_SINK_RUNNING, "");
+    }
+}
+
+/* Not worth a failure of its own but when it says that the session is over: what is wrong with
+ * the broker shows in the next call that matters. */
+static int
+post_status(struct worker *w, struct err *e)
+{
+    int64_t now = clock_mono_ms();
+    if (!w->has_session || now < w->status_ms + STATUS_MS) {
+        return 0;
+    }
+    w->status.generation = w->session.generation;
+    w->status_ms = now;
+    int rc = client_sink_status(w->control, w->c->name, &w->status, e);
+    if (rc != 0 && rc != ERR_FENCED && rc != ERR_STOPPING) {
+        log_err(LOG_DEBUG, "status_failed", e, "will try again");
+    }
+    return rc == ERR_FENCED ? rc : 0;
+}
+
+/* ---- the session ---- */
+
+static int
+load_letters(struct worker *w, struct err *e)
+{
+    static struct api_letter letters[API_LETTERS_MAX];
+    uint64_t after = 0;
+    for (;;) {
+        int n = client_letters(w->control, w->c->name, after, letters, API_LETTERS_MAX, e);
+        for (int i = 0; i < n; i++) {
+            lanes_add_letter(w->lanes, letters[i].key, letters[i].offset, letters[i].state);
+            after = letters[i].offset;
+        }
+        if (n < API_LETTERS_MAX) {
+            return n < 0 ? n : 0;
+        }
+    }
+}
 
 static int
 open_session(struct worker *w, struct err *e)
@@ -141,313 +173,242 @@ open_session(struct worker *w, struct err *e)
     struct api_sink_open o = {.kind = str_from(w->c->ops->name),
         .start = str_from(w->c->start),
         .tables = buf_str(&w->tables)};
+    w->has_begun = false;
+    lanes_halt(w->lanes);
     int rc = client_sink_open(w->control, w->c->name, &o, &w->session, e);
     if (rc != 0) {
         return rc;
     }
+    struct lanes_session s = {.generation = w->session.generation,
+        .epoch = w->session.epoch,
+        .next = w->session.next,
+        .floor = w->session.floor};
+    memcpy(s.uuid, w->session.uuid, sizeof s.uuid);
+    lanes_begin(w->lanes, &s);
     w->has_session = true;
-    w->passed = w->session.next;
-    w->must_commit = false;
+    w->retry_from = 0;
     w->committed_ms = clock_mono_ms();
-    w->status_changed = true;
-    w->at = 0;
-    intake_reset(&w->intake);
+    w->status_ms = 0;
     pace_session_opened(&w->pace, w->committed_ms);
-    log_info("session_opened", "generation=%" PRIu64 " epoch=%" PRIu64 " next=%" PRIu64,
-        w->session.generation, w->session.epoch, w->session.next);
+    log_info("session_opened",
+        "generation=%" PRIu64 " epoch=%" PRIu64 " next=%" PRIu64 " paused=%d letters=%" PRIu64,
+        s.generation, s.epoch, s.next, w->session.is_paused, w->session.letters);
     return 0;
 }
+
+/* Everything that a session says has arrived where it is needed, before a record flows. */
+static int
+begin(struct worker *w, struct err *e)
+{
+    int rc = w->session.letters > 0 ? load_letters(w, e) : 0;
+    if (rc != 0) {
+        return rc;
+    }
+    w->has_begun = true;
+    if (!w->session.is_paused) {
+        lanes_run(w->lanes);
+    }
+    look(w);
+    return 0;
+}
+
+/* ---- the offset ---- */
 
 static int
 commit(struct worker *w, struct err *e)
 {
+    uint64_t to = w->view.passed;
     struct api_sink_commit o = {
-        .generation = w->session.generation, .expect = w->session.next, .next = w->passed};
+        .generation = w->session.generation, .expect = w->session.next, .next = to};
     hold_until_ms = clock_mono_ms() + COMMIT_GRACE_MS;
     int rc = client_sink_commit(w->control, w->c->name, &o, &w->session, e);
     hold_until_ms = 0;
     if (rc != 0) {
         return rc;
     }
-    if (w->session.next != w->passed) {
+    if (w->session.next != to) {
         return err_set(e, ERR_PROTOCOL,
             "the broker moved the sink to %" PRIu64 " instead of %" PRIu64, w->session.next,
-            w->passed);
+            to);
     }
-    w->must_commit = false;
+    w->settled_before = w->view.settled;
     w->committed_ms = clock_mono_ms();
     pace_ok(&w->pace, PACE_BROKER);
     return 0;
 }
 
-static bool
-is_commit_due(const struct worker *w)
-{
-    return w->passed != w->session.next &&
-           (w->must_commit || clock_mono_ms() - w->committed_ms >= LAZY_COMMIT_MS);
-}
-
-/* How long a fetch may wait for something to come: until the next status or commit is due. */
+/* The longest that a commit of what has passed may wait. */
 static int64_t
-fetch_wait_ms(const struct worker *w)
+commit_due_ms(const struct worker *w)
 {
-    int64_t now = clock_mono_ms(), wait = status_due_ms(w) - now;
-    if (w->passed != w->session.next) {
-        int64_t lazy = w->committed_ms + LAZY_COMMIT_MS - now;
-        wait = lazy < wait ? lazy : wait;
+    if (w->view.settled == w->settled_before) {
+        return w->committed_ms + LAZY_COMMIT_MS;
     }
-    return wait < 0 ? 0 : wait;
+    return w->view.is_idle ? 0 : w->committed_ms + BUSY_COMMIT_MS;
 }
 
-/* A batch has to carry on where the last one ended. */
-static int
-check_batch(const struct worker *w, struct err *e)
+static bool
+has_passed(const struct worker *w)
 {
-    const struct intake *in = &w->intake;
-    uint64_t next = in->header.next_offset;
-    bool is_sound = next >= w->passed && next <= in->header.tail_offset;
-    if (in->n > 0) {
-        is_sound = is_sound && in->records[0].offset >= w->passed &&
-                   in->records[in->n - 1].offset < next;
-    }
-    if (!is_sound) {
-        return err_set(e, ERR_CORRUPT,
-            "the broker sent a batch up to %" PRIu64 " of %" PRIu64
-            " that does not continue at %" PRIu64,
-            next, in->header.tail_offset, w->passed);
-    }
-    return 0;
+    return w->view.passed != w->session.next;
 }
 
+/* ---- the log ---- */
+
 static int
-fetch(struct worker *w, struct err *e)
+fetch(struct worker *w, int64_t wait_ms, struct err *e)
 {
     struct str bytes;
-    size_t max =
-        w->c->ops->batch_bytes < API_FETCH_MAX ? w->c->ops->batch_bytes : API_FETCH_MAX;
-    intake_reset(&w->intake);
-    w->at = 0;
     int rc = client_fetch(
-        w->fetcher, w->passed, max, fetch_wait_ms(w), buf_str(&w->tables), &bytes, e);
+        w->fetcher, w->view.fetched, API_FETCH_BYTES, wait_ms, buf_str(&w->tables), &bytes, e);
     if (rc == ERR_GONE || rc == ERR_BEYOND) {
         (void)err_prefix(e, "the log does not have what follows this sink's offset");
     }
     if (rc == 0) {
-        rc = intake_load(&w->intake, bytes, e);
+        rc = lanes_feed(w->lanes, bytes, e);
     }
     if (rc == 0) {
-        rc = check_batch(w, e);
+        pace_ok(&w->pace, PACE_BROKER);
     }
-    if (rc != 0) {
-        intake_reset(&w->intake);
-        return rc;
-    }
-    pace_ok(&w->pace, PACE_BROKER);
-    if (w->intake.n == 0) {
-        w->passed = w->intake.header.next_offset;
-    }
-    return 0;
+    return rc;
 }
 
-/* ---- the target ---- */
-
-/* What the kind said of its failure; the class of the error decides, so it must have said it.
- */
+/* One letter at a time, in the order of their offsets. */
 static int
-kind_failed(const struct worker *w, int rc, struct err *e)
+send_letter(struct worker *w, struct err *e)
 {
-    if (e->code == rc && rc < 0) {
-        return rc;
+    uint64_t offset;
+    struct str bytes;
+    if (w->view.has_letter || !lanes_next_retry(w->lanes, w->retry_from, &offset)) {
+        return 0;
     }
-    return err_set(e, ERR_BUG, "a sink of kind %s failed with %d (%s) without saying why",
-        w->c->ops->name, rc, err_name(rc));
-}
-
-static int
-open_target(struct worker *w, struct err *e)
-{
-    struct sink_setup setup = {.name = w->c->name, .options = w->c->options, .next = w->passed};
-    int rc = w->c->ops->open(&setup, &w->sink, e);
-    return rc == 0 ? 0 : kind_failed(w, rc, e);
-}
-
-static void
-close_target(struct worker *w)
-{
-    w->c->ops->close(w->sink);
-    w->sink = NULL;
-}
-
-static struct sink_verdict *
-fresh_verdicts(struct worker *w, size_t n)
-{
-    if (w->verdicts_cap < n) {
-        w->verdicts_cap = w->intake.cap;
-        w->verdicts = xreallocarray(w->verdicts, w->verdicts_cap, sizeof *w->verdicts);
+    int rc = client_letter(w->fetcher, w->c->name, offset, &bytes, e);
+    if (rc == 0) {
+        rc = lanes_feed_letter(w->lanes, bytes, e);
+    } else if (rc == ERR_NOTFOUND) {
+        rc = 0; /* raised since */
     }
-    memset(w->verdicts, 0, n * sizeof *w->verdicts);
-    return w->verdicts;
-}
-
-/* Everything before the first record that is not settled is: `tables` left it out, or the
- * target has it. */
-static void
-settle(struct worker *w, size_t n)
-{
-    if (n == 0) {
-        return;
+    if (rc == 0) {
+        w->retry_from = offset + 1;
     }
-    const struct intake *in = &w->intake;
-    w->at += n;
-    w->passed = w->at < in->n ? in->records[w->at].offset : in->header.next_offset;
-    w->must_commit = true;
-    w->status.records += n;
-    w->status.last_success_us = clock_wall_us();
-    w->status_changed = true;
-    pace_ok(&w->pace, PACE_TARGET);
-}
-
-/* Writes what is left of the batch. 0: all of it is settled; otherwise *e says why not. */
-static int
-write_rest(struct worker *w, struct err *e)
-{
-    const struct intake *in = &w->intake;
-    struct sink_batch b = {.records = in->records + w->at,
-        .n = in->n - w->at,
-        .next = w->passed,
-        .tail = in->header.tail_offset};
-    struct sink_verdict *v = fresh_verdicts(w, b.n);
-    int rc = w->c->ops->write(w->sink, &b, v, e);
-    if (rc != 0) {
-        rc = kind_failed(w, rc, e);
-    }
-    struct verdict_outcome o = verdict_settle(rc, v, b.records, b.n, e);
-    settle(w, o.settled);
-    return o.action == VERDICT_GO_ON ? 0 : e->code;
+    return rc;
 }
 
 /* ---- the loop ---- */
 
-struct failure {
-    enum pace_from from;
-    struct err e;
-};
-
-static int
-fail(struct failure *f, enum pace_from from, int rc)
+static void
+wait_until(struct worker *w, int64_t until_ms)
 {
-    f->from = from;
-    f->e.code = rc;
-    return rc;
+    int64_t left = until_ms - clock_mono_ms();
+    struct pollfd p[2] = {
+        {.fd = sig_stop_fd(), .events = POLLIN}, {.fd = lanes_fd(w->lanes), .events = POLLIN}};
+    (void)poll(p, 2, left < 0 ? 0 : left > STATUS_MS ? STATUS_MS : (int)left);
 }
 
-/* What has to be there before records can flow. */
-static int
-prepare(struct worker *w, struct failure *f)
+static int64_t
+earlier(int64_t a, int64_t b)
 {
-    int rc = 0;
-    if (!w->has_session && (rc = open_session(w, &f->e)) != 0) {
-        return fail(f, PACE_BROKER, rc);
-    }
-    if (w->sink == NULL && (rc = open_target(w, &f->e)) != 0) {
-        return fail(f, PACE_TARGET, rc);
-    }
-    return 0;
+    return a < b ? a : b;
 }
 
-/* One round: commit, fetch or write, whatever comes next. */
-static int
-step(struct worker *w, struct failure *f)
+/* Until when nothing but news can need us. */
+static int64_t
+next_due_ms(const struct worker *w)
 {
-    int rc = prepare(w, f);
+    int64_t due = w->status_ms + STATUS_MS;
+    return has_passed(w) ? earlier(due, commit_due_ms(w)) : due;
+}
+
+/* One round, with a session: whatever comes next. */
+static int
+step(struct worker *w, struct err *e)
+{
+    int rc = w->has_begun ? 0 : begin(w, e);
     if (rc != 0) {
         return rc;
     }
-    if (is_commit_due(w)) {
-        rc = commit(w, &f->e);
-        return rc == 0 ? 0 : fail(f, PACE_BROKER, rc);
+    look(w);
+    if (w->view.is_fatal) {
+        *e = w->view.error;
+        return e->code;
     }
-    if (w->at == w->intake.n) {
-        rc = fetch(w, &f->e);
-        if (rc == 0 && w->intake.n == 0) {
-            set_running(w);
-        }
-        return rc == 0 ? 0 : fail(f, PACE_BROKER, rc);
+    if (w->view.is_fenced) {
+        return err_set(e, ERR_FENCED, "%s", w->view.error.msg);
     }
-    rc = write_rest(w, &f->e);
+    if (has_passed(w) && clock_mono_ms() >= commit_due_ms(w)) {
+        return commit(w, e);
+    }
+    show_lanes(w);
+    rc = post_status(w, e);
+    if (rc == 0 && !w->session.is_paused) {
+        rc = send_letter(w, e);
+    }
     if (rc != 0) {
-        return fail(f, PACE_TARGET, rc);
+        return rc;
     }
-    set_running(w);
-    return 0;
-}
-
-/* Waits for delay_ms or the stop, showing the state meanwhile. */
-static void
-wait_ms(struct worker *w, int64_t delay_ms)
-{
-    int64_t until = clock_mono_ms() + delay_ms;
-    while (!sig_stop_requested()) {
-        post_status(w);
-        int64_t now = clock_mono_ms(), left = until - now;
-        if (left <= 0) {
-            return;
-        }
-        int64_t due = w->has_session ? status_due_ms(w) - now : left;
-        left = due < left ? due : left;
-        struct pollfd p = {.fd = sig_stop_fd(), .events = POLLIN};
-        (void)poll(&p, 1, left < 0 ? 0 : (int)left);
-    }
-}
-
-static struct pace_step
-pace_of(struct worker *w, const struct failure *f)
-{
-    return pace_failed(&w->pace, f->from, f->e.code,
-        f->from == PACE_BROKER ? client_retry_after_ms(w->control) : 0, clock_mono_ms());
-}
-
-/* What a failed write settled must not wait for the target. A commit that fails here costs the
- * session what it would at any other time; the next round waits for the broker. */
-static int
-commit_settled(struct worker *w, struct failure *f)
-{
-    struct failure own = {.from = PACE_BROKER};
-    if (!w->has_session || !w->must_commit || commit(w, &own.e) == 0) {
+    if (!w->view.has_room || w->session.is_paused || w->view.state == API_SINK_STOPPED) {
+        wait_until(w, next_due_ms(w));
         return 0;
     }
-    struct pace_step s = pace_of(w, &own);
-    w->has_session = !s.drop_session;
-    if (s.exit) {
-        *f = own;
-        return own.e.code;
-    }
-    return 0;
+    bool is_writing = !w->view.is_idle && w->view.state == API_SINK_RUNNING;
+    int64_t wait_ms = next_due_ms(w) - clock_mono_ms();
+    wait_ms = wait_ms < 0 ? 0 : wait_ms;
+    return fetch(w, is_writing ? earlier(wait_ms, BUSY_FETCH_MS) : wait_ms, e);
 }
 
+/* What the lanes have settled does not wait for what went wrong elsewhere. */
 static int
-recover(struct worker *w, struct failure *f)
+keep_up(struct worker *w, struct err *e)
 {
-    struct pace_step s = pace_of(w, f);
-    if (s.exit) {
-        return f->e.code;
+    if (!w->has_session) {
+        return 0;
     }
-    w->status.retries++;
-    set_state(w, s.state, &f->e);
-    log_failure(w, &f->e, &s);
-    if (s.close_target) {
-        close_target(w);
-    }
-    if (s.drop_session) {
-        w->has_session = false;
-    }
-    if (f->from == PACE_TARGET) {
-        int rc = commit_settled(w, f);
+    look(w);
+    if (w->has_begun && has_passed(w) && clock_mono_ms() >= commit_due_ms(w)) {
+        int rc = commit(w, e);
         if (rc != 0) {
             return rc;
         }
     }
-    wait_ms(w, s.delay_ms);
+    return post_status(w, e);
+}
+
+/* Waits for delay_ms or the stop, showing the state meanwhile. */
+static void
+pause_ms(struct worker *w, int64_t delay_ms)
+{
+    int64_t until = clock_mono_ms() + delay_ms;
+    while (!sig_stop_requested() && clock_mono_ms() < until) {
+        struct err e;
+        int rc = keep_up(w, &e);
+        if (rc != 0 && rc != ERR_BUSY && rc != ERR_NOSPACE) {
+            w->has_session = false;
+        }
+        int64_t due = w->has_session ? next_due_ms(w) : until;
+        wait_until(w, earlier(until, due > clock_mono_ms() ? due : clock_mono_ms() + 1));
+    }
+}
+
+/* A failure of a call to the broker. Non-zero: the process must end. */
+static int
+recover(struct worker *w, const struct err *e)
+{
+    struct pace_step s = pace_failed(
+        &w->pace, PACE_BROKER, e->code, client_retry_after_ms(w->control), clock_mono_ms());
+    if (s.exit || w->view.is_fatal) {
+        return e->code;
+    }
+    if (s.drop_session) {
+        w->has_session = false;
+    }
+    if (e->code == ERR_FENCED && s.delay_ms == 0) {
+        return 0; /* paused, resumed, moved or redriven: a person asked for it */
+    }
+    w->retries++;
+    w->status.retries++;
+    set_state(w, s.state, e->msg);
+    log_failure(w, e, s.state, s.delay_ms);
+    pause_ms(w, s.delay_ms);
     return 0;
 }
 
@@ -456,14 +417,23 @@ worker_open(struct worker *w, const struct worker_conf *c)
 {
     struct client_conf cc = {.unix_path = c->unix_path, .should_stop = should_stop};
     *w = (struct worker){.c = c, .fetcher = client_new(&cc), .control = client_new(&cc)};
+    struct lanes_conf lc = {.name = c->name,
+        .ops = c->ops,
+        .options = c->options,
+        .tables = c->tables,
+        .ntables = c->ntables,
+        .unix_path = c->unix_path,
+        .lanes = c->lanes,
+        .reject_limit = c->reject_limit,
+        .should_stop = sig_stop_requested};
     w->status.state = API_SINK_STARTING;
     buf_init(&w->tables, API_CONTROL_BODY);
     for (size_t i = 0; i < c->ntables; i++) {
         buf_puts(&w->tables, i == 0 ? "" : ",");
         buf_put_str(&w->tables, c->tables[i]);
     }
-    intake_init(&w->intake, c->tables, c->ntables);
     pace_init(&w->pace, (uint64_t)getpid() ^ (uint64_t)clock_mono_us());
+    w->lanes = lanes_open(&lc);
 }
 
 /* What is settled when the stop comes is told to the broker; if that fails, it is only sent
@@ -472,15 +442,15 @@ static void
 worker_close(struct worker *w, bool is_clean)
 {
     struct err e;
-    if (is_clean && w->has_session && w->passed != w->session.next && commit(w, &e) != 0) {
-        log_err(LOG_WARN, "last_commit_failed", &e, "the target will get some changes again");
+    lanes_halt(w->lanes);
+    look(w);
+    if (is_clean && w->has_session && w->has_begun && has_passed(w) && commit(w, &e) != 0) {
+        log_err(LOG_WARN, "commit_failed", &e, "it is sent again by the next worker");
     }
-    close_target(w);
+    lanes_close(w->lanes);
     client_free(w->fetcher);
     client_free(w->control);
-    intake_fini(&w->intake);
     buf_fini(&w->tables);
-    free(w->verdicts);
 }
 
 int
@@ -490,13 +460,13 @@ worker_run(const struct worker_conf *c, struct err *e)
     worker_open(&w, c);
     int rc = 0;
     while (rc == 0 && !sig_stop_requested()) {
-        struct failure f = {0};
-        post_status(&w);
-        if (step(&w, &f) != 0 && !(f.e.code == ERR_STOPPING && sig_stop_requested())) {
-            rc = recover(&w, &f);
-            if (rc != 0) {
-                *e = f.e;
-            }
+        struct err why = {0};
+        rc = w.has_session ? step(&w, &why) : open_session(&w, &why);
+        if (rc == ERR_STOPPING && sig_stop_requested()) {
+            rc = 0;
+        } else if (rc != 0) {
+            rc = recover(&w, &why);
+            *e = why;
         }
     }
     worker_close(&w, rc == 0);

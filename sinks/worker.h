@@ -1,9 +1,9 @@
-/* worker: the one loop of a sink: session, fetch, write, settle, commit. Owns the offset's
- * movement (P4), the backoff and what /lag shows of the sink; asks a kind only through sink.h
- * and the broker only through client.h.
+/* worker: the main thread of a sink: session, fetch, commit, status; the writing is the lanes'.
+ * Owns the offset's movement (P4) and what /lag shows of the sink; asks the broker only through
+ * client.h.
  *
  * A target that is down, full or wrong never ends it: it retries, or stands `stopped` and looks
- * again every minute. It ends when asked to (proto/base/sig.h), after the write under way, or
+ * again every minute. It ends when asked to (proto/base/sig.h), after the writes under way, or
  * when a promise can no longer be kept (an error of class FATAL): restart is the recovery. */
 #ifndef ONESLOT_SINKS_WORKER_H
 #define ONESLOT_SINKS_WORKER_H
@@ -18,6 +18,8 @@ struct worker_conf {
     const struct str *tables; /* patterns; none: all tables */
     size_t ntables;
     const char *unix_path; /* the broker's socket */
+    unsigned lanes;        /* 1 to LANES_MAX */
+    unsigned reject_limit; /* different keys rejected in a row; 0: no limit */
 };
 
 /* Returns 0 after a requested stop, or the error that ends the process. Call sig_init before.

@@ -123,8 +123,8 @@ class AfterCut:
         if proven == 0:
             assert not changes, "P1: the log holds changes and proves none"
             return 0
-        # Not the first change's: retention may have removed everything that the sink has settled.
-        begin = self._begin()
+        # Retention may have removed everything that the sink has settled, or the beginning since it was read.
+        begin = changes[0]["offset"] if changes else self._begin()
         last = changes[-1]["offset"] if changes else begin - 1
         held = [change for change in self.life.changes if begin <= change["offset"] <= last]
         assert held == changes, "P7: the log holds something else than before the cut"

@@ -33,8 +33,8 @@ each_failure_has_its_consequence(void **state)
         {PACE_BROKER, ERR_PARSE, API_SINK_STOPPED, false, false, false, 60000, 60000},
         {PACE_BROKER, ERR_CORRUPT, API_SINK_STOPPED, false, false, false, 60000, 60000},
         {PACE_BROKER, ERR_BUG, API_SINK_STOPPED, false, false, true, 0, 0},
-        {PACE_TARGET, ERR_NOSPACE, API_SINK_RETRYING, false, false, false, 125, 250},
-        {PACE_TARGET, ERR_TIMEOUT, API_SINK_RETRYING, false, false, false, 125, 250},
+        {PACE_TARGET, ERR_NOSPACE, API_SINK_RETRYING, false, false, false, 700, 700},
+        {PACE_TARGET, ERR_TIMEOUT, API_SINK_RETRYING, false, false, false, 700, 700},
         {PACE_TARGET, ERR_FOREIGN, API_SINK_STOPPED, false, true, false, 60000, 60000},
         {PACE_TARGET, ERR_AUTH, API_SINK_STOPPED, false, true, false, 60000, 60000},
         {PACE_TARGET, ERR_REFUSED, API_SINK_STOPPED, false, true, false, 60000, 60000},
@@ -50,6 +50,11 @@ each_failure_has_its_consequence(void **state)
         assert_int_equal(s.exit, rows[i].exit);
         assert_in_range(s.delay_ms, rows[i].at_least_ms, rows[i].at_most_ms);
     }
+    struct pace p;
+    pace_init(&p, 41);
+    assert_in_range(pace_failed(&p, PACE_TARGET, ERR_TIMEOUT, -1, 1000).delay_ms, 125, 250);
+    assert_int_equal(pace_failed(&p, PACE_TARGET, ERR_BUSY, INT64_MAX, 1000).delay_ms,
+        PACE_ASKED_MAX_MS);
 }
 
 static void
@@ -87,7 +92,9 @@ two_workers_of_one_name_slow_each_other_down(void **state)
     }
     assert_in_range(delay, PACE_FENCED_MAX_MS / 2, PACE_FENCED_MAX_MS);
     pace_session_opened(&p, now); /* this one lasts */
-    delay = pace_failed(&p, PACE_BROKER, ERR_FENCED, 0, now + PACE_FENCED_MAX_MS).delay_ms;
+    delay = pace_failed(&p, PACE_BROKER, ERR_FENCED, 0, now + PACE_LASTED_MS).delay_ms;
+    assert_int_equal(delay, 0);
+    delay = pace_failed(&p, PACE_BROKER, ERR_FENCED, 0, now + 1).delay_ms;
     assert_in_range(delay, PACE_FENCED_MIN_MS / 2, PACE_FENCED_MIN_MS);
 }
 

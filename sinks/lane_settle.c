@@ -1,0 +1,244 @@
+/* lane_settle: dead letters and rereads around a write, and settling. Called with the lock,
+ * lets go of it for each call to the broker: the lane is busy, so its items stay. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "proto/base/clock.h"
+#include "proto/record_key.h"
+#include "sinks/lanes_internal.h"
+
+static struct str
+frame_of(const struct window_item *item)
+{
+    return item->batch->intake.frames[item->r - item->batch->intake.records];
+}
+
+/* A barrier stands at the head of the queue of every lane that it touches. */
+static void
+settle(struct lane *l, struct window_item *item)
+{
+    struct lanes *ls = l->ls;
+    for (unsigned k = 0; item->is_barrier && k < ls->n; k++) {
+        if ((item->lanes >> k & 1) != 0) {
+            lane_queue_pop(&ls->lane[k]);
+        }
+    }
+    ls->view.settled += !item->is_letter;
+    window_settle(&ls->window, item);
+    lanes_news(ls);
+}
+
+/* ---- calls ---- */
+
+static int
+bury(struct lane *l, const struct window_item *item, uint8_t state, const char *reason,
+    struct err *e)
+{
+    struct lanes *ls = l->ls;
+    const struct record *r = item->r;
+    (void)pthread_mutex_unlock(&ls->lock);
+    int rc = effects_bury(&l->x, r, frame_of(item), state, reason, e);
+    (void)pthread_mutex_lock(&ls->lock);
+    if (rc != 0) {
+        return rc;
+    }
+    struct str key = effects_key(&l->x, r);
+    if (record_has_key(r) && !record_has_unchanged(r)) {
+        letters_remove(&ls->letters, key, r->offset);
+    }
+    letters_add(&ls->letters, key, r->offset, state);
+    return 0;
+}
+
+static int
+raise_key(struct lane *l, struct str key, bool is_prefix, uint64_t offset, struct err *e)
+{
+    struct lanes *ls = l->ls;
+    (void)pthread_mutex_unlock(&ls->lock);
+    int rc = effects_raise(&l->x, key, is_prefix, offset, e);
+    (void)pthread_mutex_lock(&ls->lock);
+    if (rc != 0) {
+        return rc;
+    }
+    if (is_prefix) {
+        letters_remove_prefix(&ls->letters, key, offset);
+    } else {
+        letters_remove(&ls->letters, key, offset);
+    }
+    return 0;
+}
+
+static int
+raise_if_any(struct lane *l, struct str key, uint64_t offset, struct err *e)
+{
+    if (!letters_has(&l->ls->letters, key, offset, NULL)) {
+        return 0;
+    }
+    return raise_key(l, key, false, offset, e);
+}
+
+static bool
+needs_values(const struct lanes *ls)
+{
+    return (ls->c.ops->flags & SINK_NEEDS_VALUES) != 0;
+}
+
+/* The target has this record: letters of its key up to it have nothing more to say. Where the
+ * target was given only the columns that changed, they still have. */
+static int
+raise_for(struct lane *l, const struct window_item *item, struct err *e)
+{
+    struct lanes *ls = l->ls;
+    const struct record *r = item->r;
+    if (ls->letters.n == 0) {
+        return 0;
+    }
+    if (r->op == FRAME_TRUNCATE) {
+        struct str table = effects_table_key(&l->x, r);
+        bool has = letters_has_prefix(&ls->letters, table, r->offset);
+        return has ? raise_key(l, table, true, r->offset, e) : 0;
+    }
+    if (record_has_unchanged(r) && !needs_values(ls) && !item->is_letter) {
+        return 0;
+    }
+    int rc = raise_if_any(l, effects_key(&l->x, r), r->offset, e);
+    if (rc == 0 && record_is_key_change(r)) {
+        rc = raise_if_any(l, effects_former_key(&l->x, r), r->offset, e);
+    }
+    return rc;
+}
+
+static int
+ask(struct lane *l, const struct window_item *item, struct err *e)
+{
+    struct lanes *ls = l->ls;
+    (void)pthread_mutex_unlock(&ls->lock);
+    int rc = effects_ask(&l->x, item->r, e);
+    (void)pthread_mutex_lock(&ls->lock);
+    if (rc == 0) {
+        ls->view.rereads++;
+    }
+    if (rc == 0 && item->is_letter) {
+        rc = bury(l, item, API_LETTER_REREAD, "its row is being read again", e);
+    }
+    return rc;
+}
+
+/* ---- before a write ---- */
+
+/* The lowest letter below the record that its key, or the one it had, has; 0: none. */
+static uint64_t
+letter_before(struct lane *l, const struct record *r)
+{
+    uint64_t first = 0;
+    struct letters *t = &l->ls->letters;
+    if (!record_has_key(r) || letters_has(t, effects_key(&l->x, r), r->offset - 1, &first)) {
+        return first;
+    }
+    if (record_is_key_change(r)) {
+        (void)letters_has(t, effects_former_key(&l->x, r), r->offset - 1, &first);
+    }
+    return first;
+}
+
+/* Whether the item still has to be written: 1, and in *ret_barred how; 0: it was settled. */
+static int
+prepare_one(struct lane *l, struct window_item *item, bool *ret_barred, struct err *e)
+{
+    struct lanes *ls = l->ls;
+    const struct record *r = item->r;
+    *ret_barred = false;
+    if (item->is_letter &&
+        !letters_is(&ls->letters, effects_key(&l->x, r), r->offset, API_LETTER_RETRY)) {
+        settle(l, item); /* something newer of its key has arrived meanwhile */
+        return 0;
+    }
+    if (ls->letters.n == 0 || !record_has_unchanged(r)) {
+        return 1;
+    }
+    uint64_t first = letter_before(l, r);
+    if (needs_values(ls)) {
+        *ret_barred = first != 0 || item->is_letter;
+        return 1;
+    }
+    if (first == 0) {
+        return 1;
+    }
+    char reason[120];
+    (void)snprintf(reason, sizeof reason,
+        "it leaves out columns whose value is in the dead letter at offset %" PRIu64, first);
+    int rc = bury(l, item, API_LETTER_DEAD, reason, e);
+    if (rc == 0) {
+        settle(l, item);
+    }
+    return rc;
+}
+
+int
+lane_prepare(struct lane *l, struct err *e)
+{
+    size_t kept = 0, i = 0;
+    int rc = 0;
+    for (; i < l->ncur; i++) {
+        struct window_item *item = l->cur[i];
+        bool is_barred;
+        rc = prepare_one(l, item, &is_barred, e);
+        if (rc < 0) {
+            break;
+        }
+        if (rc == 1) {
+            l->records[kept] = *item->r;
+            l->keys[kept] = item->hash;
+            l->barred[kept] = is_barred;
+            l->cur[kept++] = item;
+        }
+    }
+    for (; i < l->ncur; i++) {
+        l->cur[kept++] = l->cur[i];
+    }
+    l->ncur = kept;
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- after it ---- */
+
+static int
+carry_out(struct lane *l, struct window_item *item, enum verdict_effect effect,
+    const char *reason, struct err *e)
+{
+    switch (effect) {
+    case VERDICT_SETTLE:
+        l->ls->view.last_success_us = clock_wall_us();
+        return raise_for(l, item, e);
+    case VERDICT_BURY:
+        return bury(l, item, API_LETTER_DEAD, reason, e);
+    case VERDICT_ASK:
+        return ask(l, item, e);
+    case VERDICT_KEEP:
+        break;
+    }
+    return 0;
+}
+
+int
+lane_settle(struct lane *l, size_t n, struct err *e)
+{
+    size_t kept = 0, i = 0;
+    int rc = 0;
+    for (; i < n && rc == 0; i++) {
+        struct window_item *item = l->cur[i];
+        if (l->effects[i] != VERDICT_KEEP) {
+            rc = carry_out(l, item, l->effects[i], verdict_reason(&l->verdicts[i]), e);
+        }
+        if (rc == 0 && l->effects[i] != VERDICT_KEEP) {
+            settle(l, item);
+        } else {
+            l->cur[kept++] = item;
+        }
+    }
+    for (; i < l->ncur; i++) {
+        l->cur[kept++] = l->cur[i];
+    }
+    l->ncur = kept;
+    return rc;
+}
