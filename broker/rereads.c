@@ -252,12 +252,12 @@ rereads_ask(struct rereads *r, const struct api_reread *q, struct err *e)
 {
     struct api_reread row = *q;
     auto_buf struct buf b;
+    buf_init(&b, API_CONTROL_BODY);
     if (q->nkeys == 0 || q->table.n == 0) {
         return err_set(e, ERR_PARSE, "a row to be read again has a table and a key");
     }
     row.id = 0;
     row.offset = 0;
-    buf_init(&b, API_CONTROL_BODY);
     api_put_rereads(&b, &row, 1);
     if (!buf_ok(&b)) {
         return err_set(e, ERR_TOOBIG, "the key of a row to be read again is too long");
