@@ -45,7 +45,7 @@ cmd_print(const struct cmd_args *a, struct str text)
 }
 
 int
-cmd_ask(const struct cmd_args *a, const char *question)
+cmd_ask(const struct cmd_args *a, const char *question, const char *otherwise)
 {
     char answer[8];
     if (a->yes) {
@@ -60,7 +60,7 @@ cmd_ask(const struct cmd_args *a, const char *question)
         (strcmp(answer, "y\n") == 0 || strcmp(answer, "yes\n") == 0)) {
         return CMD_DONE;
     }
-    return cmd_complain(a, CMD_FAILED, "nothing was done");
+    return cmd_complain(a, CMD_FAILED, "%s", otherwise);
 }
 
 int
@@ -90,7 +90,7 @@ put_overview(struct buf *b)
         "One replication slot, every sink: changes of a PostgreSQL database in a durable "
         "log,\nreadable again from any LSN.\n\nCommands:\n");
     for (size_t i = 0; i < COMMANDS; i++) {
-        buf_printf(b, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
+        buf_printf(b, "  %-13s %s\n", commands[i]->name, commands[i]->summary);
     }
     buf_puts(b, "\n`oneslot COMMAND --help` explains one. All take -c FILE (default: "
                 "oneslot.yaml).\n\n"

@@ -44,8 +44,8 @@ int cmd_complain(const struct cmd_args *a, int status, const char *fmt, ...)
 int cmd_print(const struct cmd_args *a, struct str text);
 
 /* Asks a person on the terminal: CMD_DONE for y or yes (and with --yes, unasked). CMD_USAGE
- * where nobody is there to ask; otherwise "nothing was done" and CMD_FAILED. */
-int cmd_ask(const struct cmd_args *a, const char *question) MUST_CHECK;
+ * where nobody is there to ask; anything else: the complaint `otherwise` and CMD_FAILED. */
+int cmd_ask(const struct cmd_args *a, const char *question, const char *otherwise) MUST_CHECK;
 
 struct config;
 /* Loads a->config: CMD_DONE and *ret owned, or a complaint and CMD_CONFIG. */

@@ -370,8 +370,10 @@ change(const struct cmd_args *a, struct cmd_remote *r)
     put_path(&path, a->word[0], is_retry ? "/retry" : "/discard");
     int status = put_ids(a, &body);
     if (status == CMD_DONE && a->all && !is_retry) {
-        status = cmd_ask(a, "Give up all dead letters of this sink? Their records are then "
-                            "gone for good.");
+        status = cmd_ask(a,
+            "Give up all dead letters of this sink? Their records are then "
+            "gone for good.",
+            "nothing was discarded");
     }
     if (status != CMD_DONE) {
         return status;

@@ -185,7 +185,7 @@ replay(const struct cmd_args *a, struct cmd_remote *r)
     buf_init(&question, TEXT_MAX);
     put_plan(&question, a, &plan);
     buf_puts(&question, " Move it?");
-    int status = cmd_ask(a, buf_cstr(&question));
+    int status = cmd_ask(a, buf_cstr(&question), "nothing was moved");
     if (status != CMD_DONE) {
         return status;
     }
