@@ -60,8 +60,7 @@ cmd_spawn_supervised(char *const argv[], pid_t *ret_pid, struct err *e)
     if (pid == 0) {
         sig_reset_for_exec();
         (void)setpgid(0, 0);
-        if (!proc_tie(parent) || (in_fd >= 0 && dup2(in_fd, STDIN_FILENO) < 0) ||
-            setenv(PROC_SUPERVISED, text, 1) != 0) {
+        if (!proc_tie(parent) || setenv(PROC_SUPERVISED, text, 1) != 0) {
             _exit(EXIT_CANNOT_RUN);
         }
         exec_or_die(argv);
@@ -107,7 +106,8 @@ run_to_its_end(char *const argv[], int in_fd, struct buf *out, bool with_stderr,
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0) {
-        if (!proc_tie(parent) || (out != NULL && dup2(fds[1], STDOUT_FILENO) < 0) ||
+        if (!proc_tie(parent) || (in_fd >= 0 && dup2(in_fd, STDIN_FILENO) < 0) ||
+            (out != NULL && dup2(fds[1], STDOUT_FILENO) < 0) ||
             (with_stderr && dup2(fds[1], STDERR_FILENO) < 0)) {
             _exit(EXIT_CANNOT_RUN);
         }
