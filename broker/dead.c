@@ -576,6 +576,9 @@ choose(const struct grave *g, const uint64_t *ids, size_t n, struct letter ***re
     size_t *ret_n, struct err *e)
 {
     size_t all = g == NULL ? 0 : g->n;
+    if (n > API_LETTERS_MAX) {
+        return err_set(e, ERR_TOOBIG, "at most %d letters at a time", API_LETTERS_MAX);
+    }
     struct letter **chosen = xcalloc((n == 0 ? all : n) + 1, sizeof(struct letter *));
     size_t k = 0;
     int rc = 0;
@@ -687,15 +690,24 @@ change_all(struct dead *d, struct grave *g, struct letter **chosen, size_t n, ui
     return rc;
 }
 
+int
+dead_check(struct dead *d, const char *sink, const uint64_t *ids, size_t n, struct err *e)
+{
+    struct letter **chosen = NULL;
+    size_t k;
+    (void)pthread_mutex_lock(&d->bs->lock);
+    int rc = choose(find_grave(d, sink), ids, n, &chosen, &k, e);
+    (void)pthread_mutex_unlock(&d->bs->lock);
+    free(chosen);
+    return rc;
+}
+
 static int
 change(struct dead *d, const char *sink, const uint64_t *ids, size_t n, uint8_t to,
     size_t *ret_n, struct err *e)
 {
     struct letter **chosen = NULL;
     size_t k = 0;
-    if (n > API_LETTERS_MAX) {
-        return err_set(e, ERR_TOOBIG, "at most %d letters at a time", API_LETTERS_MAX);
-    }
     (void)pthread_mutex_lock(&d->bs->lock);
     struct grave *g = find_grave(d, sink);
     int rc = choose(g, ids, n, &chosen, &k, e);

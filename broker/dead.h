@@ -48,6 +48,9 @@ int dead_raise(struct dead *d, const char *sink, const struct api_raise *r, size
  * those that changed. */
 int dead_retry(struct dead *d, const char *sink, const uint64_t *ids, size_t n, size_t *ret_n,
     struct err *e) MUST_CHECK;
+/* Whether either of them would be refused; changes nothing. */
+int dead_check(
+    struct dead *d, const char *sink, const uint64_t *ids, size_t n, struct err *e) MUST_CHECK;
 /* Gives the record up. The mark stays where there is a key; without one the letter goes. */
 int dead_discard(struct dead *d, const char *sink, const uint64_t *ids, size_t n, size_t *ret_n,
     struct err *e) MUST_CHECK;

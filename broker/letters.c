@@ -325,14 +325,17 @@ letters_parse(struct str body, uint64_t *ids, size_t *ret_n, struct err *e)
 typedef int change_f(struct dead *d, const char *sink, const uint64_t *ids, size_t n,
     size_t *ret_n, struct err *e);
 
-/* The worker is fenced first: one that dies between opens a session for nothing, but none goes
- * on without having been told. */
+/* The worker is fenced first: should we die between, it opens a session for nothing, but none
+ * goes on without having been told. */
 static int
 change(struct broker *bk, const char *name, change_f *fn, const uint64_t *ids, size_t n,
     size_t *ret_n, struct err *e)
 {
     (void)pthread_mutex_lock(&bk->retain_lock);
     int rc = check_known(bk, name, e);
+    if (rc == 0) {
+        rc = dead_check(bk->dead, name, ids, n, e);
+    }
     if (rc == 0) {
         rc = steer_fence(bk, name, e);
     }
