@@ -114,9 +114,21 @@ register_sinks(struct broker *bk, struct err *e)
         (void)snprintf(row.name, sizeof row.name, "%s", conf->sinks[i].name);
         (void)snprintf(row.kind, sizeof row.kind, "%s", config_kind_name(conf->sinks[i].kind));
         row.next = place.offset;
+        row.floor = place.offset;
         rc = state_set_sink(bk->state, &row, e);
     }
     return rc;
+}
+
+static int
+open_dead(struct broker *bk, struct err *e)
+{
+    int rc =
+        dead_folder_open(bk->conf->data_dir, journal_uuid(bk->journal), &bk->dead_folder, e);
+    if (rc == 0) {
+        rc = dead_open(&bk->dead_folder, &bk->dead, e);
+    }
+    return rc == 0 ? rereads_open(&bk->dead_folder, &bk->rereads, e) : rc;
 }
 
 static int
@@ -135,6 +147,9 @@ open_stores(struct broker *bk, struct err *e)
         journal_info(bk->journal, &info);
         rc = state_open(
             conf->data_dir, journal_uuid(bk->journal), !info.has_last, &bk->state, e);
+    }
+    if (rc == 0) {
+        rc = open_dead(bk, e);
     }
     if (rc == 0) {
         struct writer_conf c = {
@@ -212,6 +227,9 @@ broker_close(struct broker *bk)
     keeper_stop(bk->keeper);
     watch_free(bk->watch);
     writer_free(bk->writer);
+    rereads_close(bk->rereads);
+    dead_close(bk->dead);
+    beside_close(&bk->dead_folder);
     state_close(bk->state);
     journal_close(bk->journal);
     (void)pthread_mutex_destroy(&bk->retain_lock);

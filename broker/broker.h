@@ -4,15 +4,17 @@
  *
  * Threads: one serves append.sock (the writer), a pool serves oneslot.sock and TCP, one keeps
  * house (keeper). Locks in the order in which they may be taken together: retain_lock, then the
- * state's, then the journal's. */
+ * state's or the dead letters', then the journal's. */
 #ifndef ONESLOT_BROKER_BROKER_H
 #define ONESLOT_BROKER_BROKER_H
 
 #include <pthread.h>
 
+#include "broker/dead.h"
 #include "broker/journal.h"
 #include "broker/keeper.h"
 #include "broker/readers.h"
+#include "broker/rereads.h"
 #include "broker/state.h"
 #include "broker/watch.h"
 #include "broker/writer.h"
@@ -39,6 +41,9 @@ struct broker {
     const struct config *conf;
     struct journal *journal;
     struct state *state;
+    struct beside dead_folder; /* of the next two */
+    struct dead *dead;
+    struct rereads *rereads;
     struct writer *writer;
     struct keeper *keeper;
     struct watch *watch;         /* readers waiting for the tail */

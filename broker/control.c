@@ -7,7 +7,6 @@
 
 #include "broker/lag.h"
 #include "broker/problem.h"
-#include "proto/base/log.h"
 
 enum { CONTROL_JSON_MAX = 4 * 1024 * 1024, REASONS_MAX = 8 };
 
@@ -149,6 +148,16 @@ put_tables(struct jsonw *w, const struct config_sink *c)
 }
 
 static void
+put_offset(struct jsonw *w, const char *key, bool has, uint64_t offset)
+{
+    if (has) {
+        jsonw_u64(w, key, offset);
+    } else {
+        jsonw_null(w, key);
+    }
+}
+
+static void
 put_sink(struct jsonw *w, const struct lag_sink *s)
 {
     jsonw_object(w, NULL);
@@ -159,11 +168,9 @@ put_sink(struct jsonw *w, const struct lag_sink *s)
     jsonw_bool(w, "configured", s->conf != NULL);
     jsonw_bool(w, "enabled", s->conf != NULL && s->conf->enabled);
     jsonw_bool(w, "registered", s->is_registered);
-    if (s->is_registered) {
-        jsonw_u64(w, "next", s->next);
-    } else {
-        jsonw_null(w, "next");
-    }
+    put_offset(w, "next", s->is_registered, s->next);
+    put_offset(w, "floor", s->is_registered, s->floor);
+    jsonw_bool(w, "paused", s->is_paused);
     jsonw_cstr(w, "start", s->conf == NULL ? NULL : s->conf->start_text);
     put_tables(w, s->conf);
     put_configuration(w, s->conf);
@@ -215,67 +222,4 @@ control_sink(struct broker *bk, struct httpd_req *rq, struct str name)
         respond_json(rq, &b);
     }
     lag_fini(&l);
-}
-
-/* What its worker said last goes with it. */
-static void
-forget_report(struct broker *bk, const char *name)
-{
-    (void)pthread_mutex_lock(&bk->report_lock);
-    for (size_t i = 0; i < bk->nsinks; i++) {
-        if (strcmp(bk->sink[i].name, name) == 0) {
-            bk->nsinks--;
-            memmove(&bk->sink[i], &bk->sink[i + 1], (bk->nsinks - i) * sizeof *bk->sink);
-            break;
-        }
-    }
-    (void)pthread_mutex_unlock(&bk->report_lock);
-}
-
-static int
-forget_sink(struct broker *bk, const char *name, struct err *e)
-{
-    struct sink_row row;
-    (void)pthread_mutex_lock(&bk->retain_lock);
-    int rc = state_sink(bk->state, name, &row, e);
-    if (rc == 0) {
-        rc = state_forget_sink(bk->state, name, e);
-    }
-    (void)pthread_mutex_unlock(&bk->retain_lock);
-    broker_end_on_fatal(rc, e);
-    return rc;
-}
-
-void
-control_forget_sink(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
-{
-    char name[STATE_NAME_MAX];
-    struct err e;
-    struct buf b;
-    if (name_in_path.n >= sizeof name) {
-        respond_no_sink(rq, name_in_path);
-        return;
-    }
-    memcpy(name, name_in_path.p, name_in_path.n);
-    name[name_in_path.n] = '\0';
-    if (config_sink_find(bk->conf, name) != NULL) {
-        problem_respond_text(rq, 409,
-            "sink '%s' is configured: take it out of the configuration and restart first",
-            name);
-        return;
-    }
-    int rc = forget_sink(bk, name, &e);
-    if (rc == ERR_NOTFOUND) {
-        respond_no_sink(rq, name_in_path);
-        return;
-    }
-    if (rc != 0) {
-        problem_respond(rq, &e);
-        return;
-    }
-    forget_report(bk, name);
-    log_info("sink_forgotten", "sink=%s", log_quote(name));
-    keeper_nudge(bk->keeper); /* the log may be shorter now */
-    buf_init(&b, 0);
-    httpd_respond(rq, 204, NULL, &b);
 }

@@ -12,7 +12,4 @@ void control_healthz(struct broker *bk, struct httpd_req *rq, struct str name);
 void control_readyz(struct broker *bk, struct httpd_req *rq, struct str name);
 void control_sinks(struct broker *bk, struct httpd_req *rq, struct str name);
 void control_sink(struct broker *bk, struct httpd_req *rq, struct str name);
-/* Forgets a sink that is no longer configured, so that retention may pass it (P6). */
-void control_forget_sink(struct broker *bk, struct httpd_req *rq, struct str name);
-
 #endif

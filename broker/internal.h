@@ -18,4 +18,16 @@ void internal_sink_session(struct broker *bk, struct httpd_req *rq, struct str n
 void internal_sink_commit(struct broker *bk, struct httpd_req *rq, struct str name);
 void internal_sink_status(struct broker *bk, struct httpd_req *rq, struct str name);
 
+/* Dead letters, rows to be read again (proto/api.h). */
+void internal_sink_bury(struct broker *bk, struct httpd_req *rq, struct str name);
+void internal_sink_raise(struct broker *bk, struct httpd_req *rq, struct str name);
+void internal_sink_letters(struct broker *bk, struct httpd_req *rq, struct str name);
+void internal_sink_letter(struct broker *bk, struct httpd_req *rq, struct str rest);
+void internal_sink_reread(struct broker *bk, struct httpd_req *rq, struct str name);
+void internal_rereads(struct broker *bk, struct httpd_req *rq, struct str name);
+void internal_rereads_done(struct broker *bk, struct httpd_req *rq, struct str name);
+
+/* The name in a path: only what the configuration allows as a sink's name can be one. */
+int internal_sink_name(struct str name, char to[STATE_NAME_MAX], struct err *e) MUST_CHECK;
+
 #endif

@@ -23,9 +23,8 @@ copy_text(char *to, size_t size, struct str s)
     return true;
 }
 
-/* The name in the path: only what the configuration allows as a sink's name can be one. */
-static int
-sink_name(struct str name, char to[STATE_NAME_MAX], struct err *e)
+int
+internal_sink_name(struct str name, char to[STATE_NAME_MAX], struct err *e)
 {
     if (name.n == 0 || !copy_text(to, STATE_NAME_MAX, name) ||
         strspn(to, "abcdefghijklmnopqrstuvwxyz0123456789_-") != name.n) {
@@ -40,10 +39,15 @@ respond_session(struct broker *bk, struct httpd_req *rq, const struct sink_row *
 {
     struct journal_info info;
     journal_info(bk->journal, &info);
+    struct dead_counts letters;
+    dead_counts(bk->dead, row->name, &letters);
     struct api_sink_session s = {
         .generation = row->generation,
         .epoch = info.epoch,
         .next = row->next,
+        .floor = row->floor,
+        .is_paused = row->is_paused,
+        .letters = letters.letters,
     };
     memcpy(s.uuid, journal_uuid(bk->journal), API_UUID);
     auto_buf struct buf b;
@@ -65,6 +69,7 @@ register_sink(
     }
     if (rc == 0) {
         row->next = place.offset;
+        row->floor = place.offset;
     }
     return rc;
 }
@@ -97,7 +102,7 @@ internal_sink_session(struct broker *bk, struct httpd_req *rq, struct str name_i
     struct api_sink_open o;
     struct sink_row row;
     struct err e;
-    int rc = sink_name(name_in_path, name, &e);
+    int rc = internal_sink_name(name_in_path, name, &e);
     if (rc == 0) {
         rc = api_get_sink_open(httpd_body(rq), &o, &e);
     }
@@ -155,7 +160,7 @@ internal_sink_commit(struct broker *bk, struct httpd_req *rq, struct str name_in
     struct api_sink_commit c;
     struct sink_row row;
     struct err e;
-    int rc = sink_name(name_in_path, name, &e);
+    int rc = internal_sink_name(name_in_path, name, &e);
     if (rc == 0) {
         rc = api_get_sink_commit(httpd_body(rq), &c, &e);
     }
@@ -215,7 +220,7 @@ internal_sink_status(struct broker *bk, struct httpd_req *rq, struct str name_in
     struct api_sink_status s;
     struct sink_row row;
     struct err e;
-    int rc = sink_name(name_in_path, name, &e);
+    int rc = internal_sink_name(name_in_path, name, &e);
     if (rc == 0) {
         rc = api_get_sink_status(httpd_body(rq), &s, &e);
     }

@@ -90,6 +90,8 @@ lag_judge_sink(struct lag_sink *s, bool is_live, uint8_t reported_state)
     } else if (!s->conf->enabled) {
         s->state = api_sink_state_name(API_SINK_PAUSED);
         why = "disabled in the configuration: the log is kept for it";
+    } else if (s->is_paused) {
+        s->state = api_sink_state_name(API_SINK_PAUSED);
     } else if (!is_live) {
         s->state = api_sink_state_name(API_SINK_STARTING);
         why = s->is_registered ? "its worker has not reported yet" : "";
@@ -175,6 +177,7 @@ gather_report(struct broker *bk, struct lag_sink *s)
         state = r->status.state;
         s->records_per_second = is_live ? r->records_per_second : 0;
         s->retries = r->status.retries;
+        s->counts = r->status;
         s->last_success_us = r->status.last_success_us;
         set_text(s->last_error, sizeof s->last_error, r->last_error);
     }
@@ -217,6 +220,9 @@ list_sinks(struct broker *bk, struct lag *l)
         struct lag_sink *s = find_or_add(l, &row[i]);
         s->is_registered = true;
         s->next = row[i].next;
+        s->floor = row[i].floor;
+        s->is_paused = row[i].is_paused;
+        dead_counts(bk->dead, row[i].name, &s->letters);
         s->generation = row[i].generation;
     }
     free(row);
@@ -367,8 +373,7 @@ lag_put_sink(struct jsonw *w, const char *key, const struct lag_sink *s)
     put_double(w, "seconds_behind", s->has_seconds, s->seconds_behind, 3);
     jsonw_double(w, "records_per_second", s->records_per_second, 1);
     put_double(w, "eta_seconds", s->has_eta, s->eta_seconds, 0);
-    jsonw_u64(
-        w, "dead_letters", 0); /* none in this version: a rejected record stops its sink */
+    jsonw_u64(w, "dead_letters", dead_counts_open(&s->letters));
     jsonw_u64(w, "retries", s->retries);
     put_ts(w, "last_success", s->last_success_us != 0, s->last_success_us);
     put_text(w, "last_error", s->last_error);

@@ -33,15 +33,18 @@ struct lag_sink {
     char name[STATE_NAME_MAX], kind[STATE_NAME_MAX];
     const char *state;
     char last_error[API_TEXT_MAX];
-    bool is_registered;             /* the log knows it: retention waits for it */
-    const struct config_sink *conf; /* NULL: not configured any more */
-    uint64_t next, generation;      /* while registered */
-    struct journal_place last;      /* the record before next; has_txn false: not in the log */
+    bool is_registered;               /* the log knows it: retention waits for it */
+    const struct config_sink *conf;   /* NULL: not configured any more */
+    bool is_paused;                   /* by a person */
+    uint64_t next, floor, generation; /* while registered */
+    struct journal_place last; /* the record before next; has_txn false: not in the log */
     uint64_t records_behind, bytes_behind;
     bool has_seconds, has_eta;
     double seconds_behind, records_per_second, eta_seconds;
     uint64_t retries;
-    int64_t last_success_us; /* 0: never */
+    struct dead_counts letters;
+    struct api_sink_status counts; /* as its worker reported last; without texts */
+    int64_t last_success_us;       /* 0: never */
 };
 
 struct lag {
@@ -67,7 +70,8 @@ void lag_get_sink(struct broker *bk, struct httpd_req *rq, struct str name);
 /* How many records lie at or above `next`, and the first of them. */
 uint64_t lag_records_from(
     const struct journal_segment *seg, size_t n, uint64_t next, uint64_t *ret_first);
-/* Fills state and last_error (which is left as it is where the worker's own report counts).
+/* Fills state and last_error (which is left as it is where the worker's own report counts, and
+ * for one that a person paused).
  * is_live: the report is of its newest session, and fresh. */
 void lag_judge_sink(struct lag_sink *s, bool is_live, uint8_t reported_state);
 void lag_judge_eta(struct lag_sink *s);

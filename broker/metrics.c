@@ -121,6 +121,17 @@ put_readers(struct buf *b, struct readers *r)
     counter(b, "readers_bytes_total", atomic_load(&r->bytes), "Bytes sent.");
 }
 
+static void
+put_rereads(struct buf *b, struct rereads *r)
+{
+    struct rereads_stats s;
+    rereads_stats(r, &s);
+    gauge(b, "rereads_waiting", s.waiting, "Rows that wait to be read again.");
+    counter(b, "rereads_asked_total", s.asked, "Requests of sinks to read a row again.");
+    counter(b, "rereads_answered_total", s.answered, "Rows read again, or gone.");
+    counter(b, "rereads_gone_total", s.gone, "Of these, rows that were no longer there.");
+}
+
 /* ---- sinks: one family after the other, a sample per sink ---- */
 
 static bool
@@ -131,14 +142,14 @@ sink_next(const struct lag_sink *s, double *v)
 }
 
 static bool
-sink_records(const struct lag_sink *s, double *v)
+sink_behind(const struct lag_sink *s, double *v)
 {
     *v = (double)s->records_behind;
     return true;
 }
 
 static bool
-sink_bytes(const struct lag_sink *s, double *v)
+sink_bytes_behind(const struct lag_sink *s, double *v)
 {
     *v = (double)s->bytes_behind;
     return true;
@@ -161,10 +172,38 @@ sink_rate(const struct lag_sink *s, double *v)
 static bool
 sink_dead_letters(const struct lag_sink *s, double *v)
 {
-    (void)s;
-    *v = 0;
+    *v = (double)dead_counts_open(&s->letters);
     return true;
 }
+
+static bool
+sink_letter_bytes(const struct lag_sink *s, double *v)
+{
+    *v = (double)s->letters.bytes;
+    return true;
+}
+
+static bool
+sink_paused(const struct lag_sink *s, double *v)
+{
+    *v = s->is_paused;
+    return true;
+}
+
+#define SINK_COUNT(member)                                                                     \
+    static bool sink_##member(const struct lag_sink *s, double *v)                             \
+    {                                                                                          \
+        *v = (double)s->counts.member;                                                         \
+        return true;                                                                           \
+    }
+SINK_COUNT(records)
+SINK_COUNT(requests)
+SINK_COUNT(bytes)
+SINK_COUNT(stale)
+SINK_COUNT(missing)
+SINK_COUNT(lossy)
+SINK_COUNT(rereads)
+SINK_COUNT(lanes)
 
 static bool
 sink_retries(const struct lag_sink *s, double *v)
@@ -186,11 +225,27 @@ static const struct {
     bool (*get)(const struct lag_sink *s, double *v);
 } sink_metrics[] = {
     {"sink_next_offset", "gauge", "The first offset not settled.", 0, sink_next},
-    {"sink_records_behind", "gauge", "Records not settled.", 0, sink_records},
-    {"sink_bytes_behind", "gauge", "Bytes of records not settled.", 0, sink_bytes},
+    {"sink_records_behind", "gauge", "Records not settled.", 0, sink_behind},
+    {"sink_bytes_behind", "gauge", "Bytes of records not settled.", 0, sink_bytes_behind},
     {"sink_seconds_behind", "gauge", "Age of the first record not settled.", 3, sink_seconds},
     {"sink_records_per_second", "gauge", "Speed over the last reports.", 1, sink_rate},
-    {"sink_dead_letters", "gauge", "Records set aside.", 0, sink_dead_letters},
+    {"sink_dead_letters", "gauge", "Records set aside, those to be sent again too.", 0,
+        sink_dead_letters},
+    {"sink_dead_letter_bytes", "gauge", "What they and their marks take of the quota.", 0,
+        sink_letter_bytes},
+    {"sink_paused", "gauge", "1 while a person has paused it.", 0, sink_paused},
+    {"sink_lanes", "gauge", "Lanes in use.", 0, sink_lanes},
+    {"sink_records_total", "counter", "Records settled, in this session.", 0, sink_records},
+    {"sink_requests_total", "counter", "Requests to the target, in this session.", 0,
+        sink_requests},
+    {"sink_bytes_total", "counter", "Bytes sent to the target, in this session.", 0,
+        sink_bytes},
+    {"sink_stale_total", "counter", "Records that the target had something newer than.", 0,
+        sink_stale},
+    {"sink_missing_total", "counter", "Deletes of what was not there.", 0, sink_missing},
+    {"sink_lossy_total", "counter", "Values that the target does not hold exactly.", 0,
+        sink_lossy},
+    {"sink_rereads_total", "counter", "Rows that it asked to be read again.", 0, sink_rereads},
     {"sink_retries_total", "counter", "Writes tried again, in this session.", 0, sink_retries},
     {"sink_last_success_timestamp_seconds", "gauge", "When the target last accepted records.",
         3, sink_success},
@@ -237,6 +292,7 @@ metrics_get(struct broker *bk, struct httpd_req *rq, struct str name)
     put_writer(&b, bk);
     put_keeper(&b, bk);
     put_readers(&b, &bk->readers);
+    put_rereads(&b, bk->rereads);
     put_sinks(&b, &l);
     lag_fini(&l);
     httpd_respond(rq, 200, METRICS_TYPE, &b);

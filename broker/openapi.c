@@ -71,7 +71,8 @@ static const struct member lag[] = {{"source", REF("SourceLag"), false},
 static const struct member sink[] = {{"name", TEXT, false}, {"kind", TEXT, false},
     {"state", SINK_STATE, false}, {"last_error", TEXT_OR_NULL, false},
     {"configured", BOOL, false}, {"enabled", BOOL, false}, {"registered", BOOL, false},
-    {"next", INT_OR_NULL, false}, {"start", TEXT_OR_NULL, false}, {"tables", TEXTS, false},
+    {"next", INT_OR_NULL, false}, {"floor", INT_OR_NULL, false}, {"paused", BOOL, false},
+    {"start", TEXT_OR_NULL, false}, {"tables", TEXTS, false},
     {"configuration", TEXT_OR_NULL, false}, {NULL, NULL, false}};
 
 static const struct member sinks[] = {
@@ -87,6 +88,33 @@ static const struct member change[] = {{"offset", INT, false}, {"lsn", LSN, fals
     {"unchanged", "{\"type\":\"array\",\"items\":" TEXT_OR_BYTES "}", true},
     {"cascade", BOOL, true}, {"restart_identity", BOOL, true}, {"prefix", TEXT_OR_BYTES, true},
     {"transactional", BOOL, true}, {"content", TEXT, true}, {NULL, NULL, false}};
+
+#define POSITION     "{\"type\":[\"string\",\"integer\"],\"minimum\":0}"
+#define OFFSET       "{\"type\":\"integer\",\"minimum\":0}"
+#define OFFSETS      "{\"type\":\"array\",\"minItems\":1,\"maxItems\":1000,\"items\":" OFFSET "}"
+#define ROW_OR_NULL  "{\"type\":[\"object\",\"null\"]}"
+#define LETTER_STATE "{\"enum\":[\"dead\",\"retry\",\"discarded\",\"reread\"]}"
+
+static const struct member nothing[] = {{NULL, NULL, false}};
+static const struct member paused[] = {
+    {"name", TEXT, false}, {"paused", BOOL, false}, {NULL, NULL, false}};
+static const struct member replay_args[] = {{"from", POSITION, false}, {"expect", OFFSET, true},
+    {"skip", BOOL, true}, {"dry_run", BOOL, true}, {NULL, NULL, false}};
+static const struct member replay[] = {{"from", REF("Place"), false}, {"offset", INT, false},
+    {"records", INT, false}, {"moved", BOOL, false}, {NULL, NULL, false}};
+static const struct member letter[] = {{"offset", INT, false}, {"state", LETTER_STATE, false},
+    {"schema", TEXT_OR_NULL, false}, {"table", TEXT_OR_NULL, false}, {"op", TEXT, false},
+    {"reason", TEXT, false}, {"attempts", INT, false}, {"first", TIME, false},
+    {"last", TIME, false}, {"keyed", BOOL, false}, {"bytes", INT, false},
+    {"change", ROW_OR_NULL, true}, {NULL, NULL, false}};
+static const struct member letters[] = {{"sink", TEXT, false}, {"dead", INT, false},
+    {"retry", INT, false}, {"discarded", INT, false}, {"reread", INT, false},
+    {"bytes", INT, false},
+    {"letters", "{\"type\":\"array\",\"items\":" REF("DeadLetter") "}", false},
+    {"after", INT_OR_NULL, false}, {NULL, NULL, false}};
+static const struct member letter_ids[] = {
+    {"ids", OFFSETS, true}, {"all", "{\"const\":true}", true}, {NULL, NULL, false}};
+static const struct member changed[] = {{"letters", INT, false}, {NULL, NULL, false}};
 
 static const struct member health[] = {
     {"status", "{\"const\":\"ok\"}", false}, {NULL, NULL, false}};
@@ -124,6 +152,27 @@ static const struct {
         "A change of a row, a truncated table or a message; (epoch, lsn, xid, seq) names it "
         "for good",
         change},
+    {"Nothing", "An empty object, or no body", nothing},
+    {"Paused", "Whether a person has paused the sink", paused},
+    {"ReplayArgs",
+        "from: a position, or an offset; expect: the offset of the sink's last settled record "
+        "as `offset` of the answer and of /lag give it",
+        replay_args},
+    {"Replay",
+        "from: where it reads on; offset: its last settled record before; records: those "
+        "between, of whatever table",
+        replay},
+    {"DeadLetters",
+        "How many there are by state, what they take of the quota, and a page of them; `after` "
+        "is for the next page, null: there is none",
+        letters},
+    {"DeadLetter",
+        "A record that the target can never accept (`dead`), that is sent once more (`retry`), "
+        "or only a mark of it; offset is its id; change: null for a mark, and for a record "
+        "above 8 MiB",
+        letter},
+    {"LetterIds", "Either ids, or all", letter_ids},
+    {"Changed", "So many letters changed", changed},
     {"Health", "It serves", health},
     {"Readiness", "It can log changes", readiness},
     {"Description", "OpenAPI 3.1", description},
@@ -261,6 +310,18 @@ put_params(struct jsonw *w, const struct route *r)
     jsonw_end_array(w);
 }
 
+/* Objects that a caller may leave out where nothing in them is needed. */
+static void
+put_request(struct jsonw *w, const char *schema)
+{
+    jsonw_object(w, "requestBody");
+    jsonw_bool(w, "required", strcmp(schema, "Nothing") != 0);
+    jsonw_object(w, "content");
+    put_content_type(w, STR(API_JSON), schema);
+    jsonw_end_object(w);
+    jsonw_end_object(w);
+}
+
 static void
 put_operation(struct jsonw *w, const struct route *r)
 {
@@ -273,6 +334,9 @@ put_operation(struct jsonw *w, const struct route *r)
     jsonw_cstr(w, "operationId", r->id);
     jsonw_cstr(w, "summary", r->summary);
     put_params(w, r);
+    if (r->body != NULL) {
+        put_request(w, r->body);
+    }
     put_responses(w, r);
     jsonw_end_object(w);
 }
@@ -280,7 +344,7 @@ put_operation(struct jsonw *w, const struct route *r)
 static bool
 is_public(const struct route *r)
 {
-    return (r->flags & (ROUTE_INTERNAL | ROUTE_NOT_YET)) == 0;
+    return (r->flags & ROUTE_INTERNAL) == 0;
 }
 
 /* One path, with every method that it has, at its first route. */

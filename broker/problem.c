@@ -33,6 +33,8 @@ problem_status(int code)
         return 413;
     case ERR_BEYOND:
         return 416;
+    case ERR_REFUSED:
+        return 507; /* a quota is used up, and a person has to make room */
     case ERR_NOSPACE:
     case ERR_BUSY:
     case ERR_STOPPING:
@@ -66,6 +68,8 @@ problem_title(unsigned status)
         return "Too Many Requests";
     case 503:
         return "Service Unavailable";
+    case 507:
+        return "Insufficient Storage";
     default:
         return "Internal Server Error";
     }

@@ -8,9 +8,11 @@
 #include "broker/fetch.h"
 #include "broker/internal.h"
 #include "broker/lag.h"
+#include "broker/letters.h"
 #include "broker/metrics.h"
 #include "broker/openapi.h"
 #include "broker/problem.h"
+#include "broker/steer.h"
 #include "proto/base/check.h"
 
 static void get_index(struct broker *bk, struct httpd_req *rq, struct str name);
@@ -51,6 +53,21 @@ static const struct route_param fetch_params[] = {
     {.name = "max", .type = "integer", .help = "bytes of the batch"},
     {.name = "wait_ms", .type = "integer", .help = "hold an empty batch back so long"},
     {.name = "tables", .type = "string", .help = "patterns, separated by commas"},
+    {.name = NULL},
+};
+
+static const struct route_param letters_params[] = {
+    {.name = "after",
+        .type = "integer",
+        .help = "begin behind this offset: `after` of the former answer"},
+    {.name = "limit", .type = "integer", .help = "at most so many, 1 to 1000 (default: 100)"},
+    {.name = "record", .type = "integer", .help = "1: with `change`, as /changes shows it"},
+    {.name = NULL},
+};
+
+static const struct route_param page_params[] = {
+    {.name = "after", .type = "integer", .help = "begin behind this offset"},
+    {.name = "max", .type = "integer", .help = "at most so many"},
     {.name = NULL},
 };
 
@@ -125,19 +142,79 @@ const struct route routes[] = {
         .path = "/sinks/{sink}",
         .id = "forgetSink",
         .summary = "Forget a sink that is no longer configured, so that retention may pass it",
-        .handler = control_forget_sink,
+        .handler = steer_forget,
         .status = 204,
         .errors = "404 409"},
-    {.method = "POST", .path = "/sinks/{sink}/pause", .flags = ROUTE_NOT_YET},
-    {.method = "POST", .path = "/sinks/{sink}/resume", .flags = ROUTE_NOT_YET},
-    {.method = "POST", .path = "/sinks/{sink}/replay", .flags = ROUTE_NOT_YET | ROUTE_BODY},
-    {.method = "GET", .path = "/sinks/{sink}/dead-letters", .flags = ROUTE_NOT_YET},
+    {.method = "POST",
+        .path = "/sinks/{sink}/pause",
+        .id = "pauseSink",
+        .summary = "Let a sink write nothing until it is resumed; the log is kept for it",
+        .handler = steer_pause,
+        .flags = ROUTE_BODY,
+        .body = "Nothing",
+        .status = 200,
+        .types = API_JSON,
+        .schema = "Paused",
+        .errors = "400 404 409"},
+    {.method = "POST",
+        .path = "/sinks/{sink}/resume",
+        .id = "resumeSink",
+        .summary = "Let a paused sink go on",
+        .handler = steer_resume,
+        .flags = ROUTE_BODY,
+        .body = "Nothing",
+        .status = 200,
+        .types = API_JSON,
+        .schema = "Paused",
+        .errors = "400 404 409"},
+    {.method = "POST",
+        .path = "/sinks/{sink}/replay",
+        .id = "replaySink",
+        .summary =
+            "Move a sink back, so that it reads on from there; with skip forward too, past "
+            "records that it then never gets. 409 when `expect` is not the offset of its last "
+            "settled record, or `from` lies ahead and `skip` is not said",
+        .handler = steer_replay,
+        .flags = ROUTE_BODY,
+        .body = "ReplayArgs",
+        .status = 200,
+        .types = API_JSON,
+        .schema = "Replay",
+        .errors = "400 404 409 410 416"},
+    {.method = "GET",
+        .path = "/sinks/{sink}/dead-letters",
+        .id = "getDeadLetters",
+        .summary = "Records that the sink's target can never accept, the oldest first",
+        .handler = letters_get,
+        .params = letters_params,
+        .status = 200,
+        .types = API_JSON,
+        .schema = "DeadLetters",
+        .errors = "400 404"},
     {.method = "POST",
         .path = "/sinks/{sink}/dead-letters/retry",
-        .flags = ROUTE_NOT_YET | ROUTE_BODY},
+        .id = "retryDeadLetters",
+        .summary = "Send dead letters once more; all of those named, or none",
+        .handler = letters_retry,
+        .flags = ROUTE_BODY,
+        .body = "LetterIds",
+        .status = 200,
+        .types = API_JSON,
+        .schema = "Changed",
+        .errors = "400 404 409"},
     {.method = "POST",
         .path = "/sinks/{sink}/dead-letters/discard",
-        .flags = ROUTE_NOT_YET | ROUTE_BODY},
+        .id = "discardDeadLetters",
+        .summary =
+            "Give dead letters up; all of those named, or none. A mark stays until a later "
+            "change of the row has arrived",
+        .handler = letters_discard,
+        .flags = ROUTE_BODY,
+        .body = "LetterIds",
+        .status = 200,
+        .types = API_JSON,
+        .schema = "Changed",
+        .errors = "400 404 409"},
     {.method = "GET",
         .path = "/metrics",
         .id = "getMetrics",
@@ -190,6 +267,43 @@ const struct route routes[] = {
         .path = API_SINKS "{sink}/status",
         .summary = "What a worker says of itself",
         .handler = internal_sink_status,
+        .flags = ROUTE_INTERNAL | ROUTE_BODY},
+    {.method = "POST",
+        .path = API_SINKS "{sink}/bury",
+        .summary = "A dead letter",
+        .handler = internal_sink_bury,
+        .flags = ROUTE_INTERNAL | ROUTE_RECORD},
+    {.method = "POST",
+        .path = API_SINKS "{sink}/raise",
+        .summary = "Dead letters that are no longer needed",
+        .handler = internal_sink_raise,
+        .flags = ROUTE_INTERNAL | ROUTE_BODY},
+    {.method = "GET",
+        .path = API_SINKS "{sink}/letters",
+        .summary = "Which keys have dead letters",
+        .handler = internal_sink_letters,
+        .flags = ROUTE_INTERNAL,
+        .params = page_params},
+    {.method = "POST",
+        .path = API_SINKS "{sink}/reread",
+        .summary = "A row to be read again",
+        .handler = internal_sink_reread,
+        .flags = ROUTE_INTERNAL | ROUTE_BODY},
+    {.method = "GET",
+        .path = API_SINKS "{letter}",
+        .summary = "SINK/letters/OFFSET: a dead letter's record",
+        .handler = internal_sink_letter,
+        .flags = ROUTE_INTERNAL | ROUTE_REST},
+    {.method = "GET",
+        .path = API_REREADS,
+        .summary = "Rows to be read again, for the replicator",
+        .handler = internal_rereads,
+        .flags = ROUTE_INTERNAL,
+        .params = page_params},
+    {.method = "POST",
+        .path = API_REREADS_DONE,
+        .summary = "Rows that were read again",
+        .handler = internal_rereads_done,
         .flags = ROUTE_INTERNAL | ROUTE_BODY},
 };
 const size_t nroutes = sizeof routes / sizeof routes[0];
@@ -289,8 +403,6 @@ routes_handle(struct httpd_req *rq, void *broker)
             "internal calls are taken on the Unix socket " API_SOCKET
             " only (tokens are not in "
             "this version)");
-    } else if ((r->flags & ROUTE_NOT_YET) != 0) {
-        problem_respond_text(rq, 404, "%s %s is not in this version", r->method, r->path);
     } else if (has_known_query(r, rq)) {
         r->handler(broker, rq, name);
     }
@@ -304,8 +416,10 @@ routes_body_limit(struct httpd_req *rq, void *broker)
     const struct route *r = find_route(rq, &name, &has_path);
     (void)broker;
     /* A body that nothing here takes is read all the same, so that the answer is 404 or 405. */
-    bool is_read = r == NULL || (r->flags & (ROUTE_BODY | ROUTE_NOT_YET)) != 0;
-    return is_read ? API_CONTROL_BODY : 0;
+    if (r != NULL && (r->flags & ROUTE_RECORD) != 0) {
+        return httpd_is_unix(rq) ? (size_t)API_APPEND_BODY_MAX : 0;
+    }
+    return r == NULL || (r->flags & ROUTE_BODY) != 0 ? API_CONTROL_BODY : 0;
 }
 
 /* ---- / ---- */
@@ -320,9 +434,9 @@ get_index(struct broker *bk, struct httpd_req *rq, struct str name)
     buf_puts(
         &b, "oneslot " ONESLOT_VERSION ": every change of PostgreSQL, from any position\n\n");
     for (size_t i = 0; i < nroutes; i++) {
-        if ((routes[i].flags & (ROUTE_INTERNAL | ROUTE_NOT_YET)) == 0) {
+        if ((routes[i].flags & ROUTE_INTERNAL) == 0) {
             buf_printf(
-                &b, "%-6s %-22s %s\n", routes[i].method, routes[i].path, routes[i].summary);
+                &b, "%-6s %-34s %s\n", routes[i].method, routes[i].path, routes[i].summary);
         }
     }
     httpd_respond(rq, 200, "text/plain; charset=utf-8", &b);

@@ -13,10 +13,10 @@ struct route_param {
 
 enum route_flags {
     ROUTE_INTERNAL =
-        1, /* between our own processes: not on TCP, since there are no tokens yet */
-    ROUTE_NOT_YET = 2, /* named in the interface, refused */
-    ROUTE_BODY = 4,    /* takes one, up to API_CONTROL_BODY */
-    ROUTE_REST = 8     /* {name} is all that follows, slashes too */
+        1,            /* between our own processes: not on TCP, since there are no tokens yet */
+    ROUTE_BODY = 2,   /* takes one, up to API_CONTROL_BODY */
+    ROUTE_RECORD = 4, /* takes one that holds a record */
+    ROUTE_REST = 8    /* {name} is all that follows, slashes too */
 };
 
 struct route {
@@ -26,6 +26,7 @@ struct route {
     void (*handler)(struct broker *bk, struct httpd_req *rq, struct str name);
     unsigned flags;
     const struct route_param *params; /* ends with a NULL name; NULL: none */
+    const char *body;                 /* its schema's name in openapi.c; NULL: none */
     unsigned status;                  /* of success */
     const char *types;                /* of its answer, separated by spaces; NULL: no content */
     const char *schema;               /* its name in openapi.c; NULL: plain text */

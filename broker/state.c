@@ -1,17 +1,10 @@
 #include "broker/state.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "broker/store.h"
-#include "broker/uuid.h"
+#include "broker/beside.h"
 #include "proto/base/cleanup.h"
-#include "proto/base/fs.h"
-#include "proto/base/mp.h"
 #include "proto/base/xmalloc.h"
 
 /* Two tables: "m" holds "log" (uuid) and "ledger"; "k" the sinks by name. Values are msgpack
@@ -22,14 +15,16 @@ enum {
     /* Owned by the file from the start: offsets move on also when the disk is full. */
     DISK_BYTES = 1024 * 1024,
     VALUE_MAX = 16 * 1024,
-    STATE_VERSION = 1
+    LEDGER_VERSION = 1,
+    SINK_VERSION = 2 /* 1: without is_paused and floor */
 };
-#define KEY_LOG    STR("log")
-#define KEY_LEDGER STR("ledger")
+static const uint32_t ledger_fields[LEDGER_VERSION] = {11};
+static const uint32_t sink_fields[SINK_VERSION] = {5, 7};
+#define KEY_LEDGER   STR("ledger")
+#define STATE_FOLDER "state"
 
 struct state {
-    pthread_mutex_t lock;
-    struct store *store;
+    struct beside bs;
     struct ledger ledger;
     struct sink_row *sink; /* sorted by name */
     size_t nsinks;
@@ -40,8 +35,8 @@ struct state {
 static void
 put_ledger(struct buf *b, const struct ledger *l)
 {
-    mp_put_array(b, 11);
-    mp_put_u64(b, STATE_VERSION);
+    mp_put_array(b, ledger_fields[LEDGER_VERSION - 1]);
+    mp_put_u64(b, LEDGER_VERSION);
     mp_put_u64(b, l->generation);
     mp_put_u64(b, l->next_schema);
     mp_put_u64(b, l->idle_lsn);
@@ -54,45 +49,12 @@ put_ledger(struct buf *b, const struct ledger *l)
     mp_put_u64(b, l->start_lsn);
 }
 
-static void
-get_text(struct mp *m, char *to, size_t size)
-{
-    struct str s = mp_str(m);
-    if (s.n >= size) {
-        m->failed = true;
-        return;
-    }
-    memcpy(to, s.p, s.n);
-    to[s.n] = '\0';
-}
-
 static int
-damaged(const char *what, struct err *e)
-{
-    return err_set(e, ERR_CORRUPT,
-        "the broker's state folder: %s is damaged; restore it from a backup", what);
-}
-
-/* The version stands first, so that a later layout is recognised before it is misread. */
-static int
-open_value(struct mp *m, struct str v, uint32_t fields, const char *what, struct err *e)
-{
-    mp_init(m, v);
-    uint32_t n = mp_array(m);
-    uint64_t version = mp_u64(m);
-    if (!m->failed && version > STATE_VERSION) {
-        return err_set(e, ERR_NEWER,
-            "the broker's state folder was written by a newer version of oneslot; run that "
-            "version");
-    }
-    return m->failed || n != fields ? damaged(what, e) : 0;
-}
-
-static int
-get_ledger(struct str v, struct ledger *ret, struct err *e)
+get_ledger(const struct beside *bs, struct str v, struct ledger *ret, struct err *e)
 {
     struct mp m;
-    int rc = open_value(&m, v, 11, "the ledger", e);
+    uint64_t version;
+    int rc = beside_value(bs, &m, v, ledger_fields, LEDGER_VERSION, &version, "the ledger", e);
     if (rc != 0) {
         return rc;
     }
@@ -103,12 +65,12 @@ get_ledger(struct str v, struct ledger *ret, struct err *e)
     l.has_identity = mp_bool(&m);
     l.system_id = mp_u64(&m);
     l.timeline = (uint32_t)mp_u64(&m);
-    get_text(&m, l.database, sizeof l.database);
-    get_text(&m, l.slot, sizeof l.slot);
+    beside_text(&m, l.database, sizeof l.database);
+    beside_text(&m, l.slot, sizeof l.slot);
     l.slot_state = (uint8_t)mp_u64(&m);
     l.start_lsn = mp_u64(&m);
     if (!mp_done(&m)) {
-        return damaged("the ledger", e);
+        return beside_damaged(bs, "the ledger", e);
     }
     *ret = l;
     return 0;
@@ -117,33 +79,39 @@ get_ledger(struct str v, struct ledger *ret, struct err *e)
 static void
 put_sink(struct buf *b, const struct sink_row *s)
 {
-    mp_put_array(b, 5);
-    mp_put_u64(b, STATE_VERSION);
+    mp_put_array(b, sink_fields[SINK_VERSION - 1]);
+    mp_put_u64(b, SINK_VERSION);
     mp_put_cstr(b, s->kind);
     mp_put_u64(b, s->next);
     mp_put_u64(b, s->generation);
     mp_put_cstr(b, s->tables);
+    mp_put_bool(b, s->is_paused);
+    mp_put_u64(b, s->floor);
 }
 
 static int
-get_sink(struct str name, struct str v, struct sink_row *ret, struct err *e)
+get_sink(
+    const struct beside *bs, struct str name, struct str v, struct sink_row *ret, struct err *e)
 {
     struct mp m;
-    int rc = open_value(&m, v, 5, "a sink's offset", e);
+    uint64_t version;
+    int rc = beside_value(bs, &m, v, sink_fields, SINK_VERSION, &version, "a sink's offset", e);
     if (rc != 0) {
         return rc;
     }
     struct sink_row s = {0};
     if (name.n >= sizeof s.name) {
-        return damaged("a sink's name", e);
+        return beside_damaged(bs, "a sink's name", e);
     }
     memcpy(s.name, name.p, name.n);
-    get_text(&m, s.kind, sizeof s.kind);
+    beside_text(&m, s.kind, sizeof s.kind);
     s.next = mp_u64(&m);
     s.generation = mp_u64(&m);
-    get_text(&m, s.tables, sizeof s.tables);
+    beside_text(&m, s.tables, sizeof s.tables);
+    s.is_paused = version >= 2 && mp_bool(&m);
+    s.floor = version >= 2 ? mp_u64(&m) : s.next;
     if (!mp_done(&m)) {
-        return damaged("a sink's offset", e);
+        return beside_damaged(bs, "a sink's offset", e);
     }
     *ret = s;
     return 0;
@@ -192,7 +160,7 @@ load_sinks(struct state *st, struct store_txn *txn, struct err *e)
     rc = store_cursor_seek(c, STORE_FIRST, (struct str){0}, &k, &v, e);
     while (rc == 1) {
         struct sink_row row;
-        rc = get_sink(k, v, &row, e);
+        rc = get_sink(&st->bs, k, v, &row, e);
         if (rc != 0) {
             return rc;
         }
@@ -203,28 +171,19 @@ load_sinks(struct state *st, struct store_txn *txn, struct err *e)
 }
 
 static int
-load(struct state *st, const uint8_t uuid[API_UUID], struct err *e)
+load(struct state *st, struct err *e)
 {
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = store_begin(st->store, false, &txn, e);
+    int rc = store_begin(st->bs.store, false, &txn, e);
     if (rc != 0) {
         return rc;
     }
     struct str v;
-    rc = store_get(txn, TABLE_META, KEY_LOG, &v, e);
-    if (rc != 0) {
-        return rc == ERR_NOTFOUND ? damaged("the name of its log", e) : rc;
-    }
-    if (v.n != API_UUID || memcmp(v.p, uuid, API_UUID) != 0) {
-        return err_set(e, ERR_FOREIGN,
-            "the state folder and the log folder of this data_dir belong to different logs; "
-            "put back the "
-            "folders that belong together");
-    }
     rc = store_get(txn, TABLE_META, KEY_LEDGER, &v, e);
-    if (rc == 0) {
-        rc = get_ledger(v, &st->ledger, e);
+    if (rc != 0) {
+        return rc == ERR_NOTFOUND ? beside_damaged(&st->bs, "the ledger", e) : rc;
     }
+    rc = get_ledger(&st->bs, v, &st->ledger, e);
     return rc == 0 ? load_sinks(st, txn, e) : rc;
 }
 
@@ -238,95 +197,40 @@ write_ledger(struct store_txn *txn, const struct ledger *l, struct err *e)
 }
 
 static int
-fill_new(struct store *store, const uint8_t uuid[API_UUID], struct err *e)
+fill_new(struct store_txn *txn, struct err *e)
 {
     struct ledger first = {.next_schema = 1};
-    int rc = store_reserve_disk(store, DISK_BYTES, e);
-    auto_store_txn struct store_txn *txn = NULL;
-    if (rc == 0) {
-        rc = store_begin(store, true, &txn, e);
-    }
-    if (rc == 0) {
-        rc = store_put(txn, TABLE_META, KEY_LOG, (struct str){(const char *)uuid, API_UUID}, e);
-    }
-    if (rc == 0) {
-        rc = write_ledger(txn, &first, e);
-    }
-    if (rc == 0) {
-        rc = store_commit(take_ptr(&txn), e);
-    }
-    return rc == 0 ? store_sync(store, e) : rc;
-}
-
-static int
-open_store(const char *dir, struct store **ret, struct err *e)
-{
-    struct store_conf c = {.path = dir, .map_bytes = MAP_BYTES, .tables = {"m", "k"}};
-    return store_open(&c, ret, e);
-}
-
-/* Made under another name: a power cut leaves a whole state or none, never a file that LMDB
- * does not know. */
-static int
-make_new(const char *data_dir, const char *dir, const uint8_t uuid[API_UUID], struct err *e)
-{
-    auto_free char *tmp = fs_join(data_dir, "state.new");
-    struct store *store = NULL;
-    int rc = fs_remove_tree(tmp, e);
-    if (rc == 0) {
-        rc = fs_mkdir(tmp, 0700, e);
-    }
-    if (rc == 0) {
-        rc = open_store(tmp, &store, e);
-    }
-    if (rc == 0) {
-        rc = fill_new(store, uuid, e);
-    }
-    store_close(store);
-    if (rc == 0) {
-        rc = fs_sync_dir(tmp, e);
-    }
-    if (rc == 0) {
-        rc = fs_remove_tree(dir, e); /* one without a data.mdb */
-    }
-    return rc == 0 ? fs_rename_durable(tmp, dir, e) : rc;
+    return write_ledger(txn, &first, e);
 }
 
 int
 state_exists(const char *data_dir, bool *ret, struct err *e)
 {
-    auto_free char *dir = fs_join(data_dir, "state");
-    auto_free char *path = fs_join(dir, "data.mdb");
-    struct stat info;
-    bool is_there = stat(path, &info) == 0;
-    if (!is_there && errno != ENOENT) {
-        return err_set_sys(e, ERR_IO, errno, "cannot look at %s", path);
-    }
-    *ret = is_there;
-    return 0;
+    return beside_exists(data_dir, STATE_FOLDER, ret, e);
 }
 
 static int
 open_all(struct state *st, const char *data_dir, const uint8_t uuid[API_UUID],
     bool log_is_empty, struct err *e)
 {
-    auto_free char *dir = fs_join(data_dir, "state");
     bool exists = false;
     int rc = state_exists(data_dir, &exists, e);
     if (rc == 0 && !exists && !log_is_empty) {
         return err_set(e, ERR_FOREIGN,
             "the log in %s/log has records but its state (offsets of sinks, identity of the "
-            "source) is missing; put back "
-            "the folder %s",
-            data_dir, dir);
+            "source) is missing; put back the folder %s/" STATE_FOLDER,
+            data_dir, data_dir);
     }
-    if (rc == 0 && !exists) {
-        rc = make_new(data_dir, dir, uuid, e);
-    }
+    struct beside_conf c = {.data_dir = data_dir,
+        .name = STATE_FOLDER,
+        .tables = {"m", "k"},
+        .map_bytes = MAP_BYTES,
+        .disk_bytes = DISK_BYTES,
+        .fill = fill_new};
     if (rc == 0) {
-        rc = open_store(dir, &st->store, e);
+        rc = beside_open(&c, uuid, &st->bs, e);
     }
-    return rc == 0 ? load(st, uuid, e) : rc;
+    return rc == 0 ? load(st, e) : rc;
 }
 
 int
@@ -334,7 +238,6 @@ state_open(const char *data_dir, const uint8_t uuid[API_UUID], bool log_is_empty
     struct state **ret, struct err *e)
 {
     struct state *st = xcalloc(1, sizeof *st);
-    (void)pthread_mutex_init(&st->lock, NULL);
     int rc = open_all(st, data_dir, uuid, log_is_empty, e);
     if (rc != 0) {
         state_close(st);
@@ -350,9 +253,8 @@ state_close(struct state *st)
     if (st == NULL) {
         return;
     }
-    store_close(st->store);
+    beside_close(&st->bs);
     free(st->sink);
-    (void)pthread_mutex_destroy(&st->lock);
     free(st);
 }
 
@@ -361,17 +263,17 @@ state_close(struct state *st)
 void
 state_ledger(struct state *st, struct ledger *ret)
 {
-    (void)pthread_mutex_lock(&st->lock);
+    (void)pthread_mutex_lock(&st->bs.lock);
     *ret = st->ledger;
-    (void)pthread_mutex_unlock(&st->lock);
+    (void)pthread_mutex_unlock(&st->bs.lock);
 }
 
 int
 state_set_ledger(struct state *st, const struct ledger *l, struct err *e)
 {
-    (void)pthread_mutex_lock(&st->lock);
+    (void)pthread_mutex_lock(&st->bs.lock);
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = store_begin(st->store, true, &txn, e);
+    int rc = store_begin(st->bs.store, true, &txn, e);
     if (rc == 0) {
         rc = write_ledger(txn, l, e);
     }
@@ -381,7 +283,7 @@ state_set_ledger(struct state *st, const struct ledger *l, struct err *e)
     if (rc == 0) {
         st->ledger = *l;
     }
-    (void)pthread_mutex_unlock(&st->lock);
+    (void)pthread_mutex_unlock(&st->bs.lock);
     return rc;
 }
 
@@ -390,13 +292,13 @@ state_set_ledger(struct state *st, const struct ledger *l, struct err *e)
 int
 state_sink(struct state *st, const char *name, struct sink_row *ret, struct err *e)
 {
-    (void)pthread_mutex_lock(&st->lock);
+    (void)pthread_mutex_lock(&st->bs.lock);
     bool found;
     size_t i = sink_index(st, name, &found);
     if (found) {
         *ret = st->sink[i];
     }
-    (void)pthread_mutex_unlock(&st->lock);
+    (void)pthread_mutex_unlock(&st->bs.lock);
     return found ? 0 : err_set(e, ERR_NOTFOUND, "there is no sink '%s'", name);
 }
 
@@ -405,7 +307,7 @@ static int
 write_sink(struct state *st, const char *name, const struct sink_row *row, struct err *e)
 {
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = store_begin(st->store, true, &txn, e);
+    int rc = store_begin(st->bs.store, true, &txn, e);
     if (rc == 0 && row == NULL) {
         rc = store_del(txn, TABLE_SINKS, str_from(name), e);
     } else if (rc == 0) {
@@ -420,7 +322,7 @@ write_sink(struct state *st, const char *name, const struct sink_row *row, struc
 int
 state_set_sink(struct state *st, const struct sink_row *row, struct err *e)
 {
-    (void)pthread_mutex_lock(&st->lock);
+    (void)pthread_mutex_lock(&st->bs.lock);
     bool found;
     (void)sink_index(st, row->name, &found);
     int rc = found || st->nsinks < STATE_SINKS_MAX
@@ -431,14 +333,14 @@ state_set_sink(struct state *st, const struct sink_row *row, struct err *e)
     if (rc == 0) {
         keep_sink(st, row);
     }
-    (void)pthread_mutex_unlock(&st->lock);
+    (void)pthread_mutex_unlock(&st->bs.lock);
     return rc;
 }
 
 int
 state_forget_sink(struct state *st, const char *name, struct err *e)
 {
-    (void)pthread_mutex_lock(&st->lock);
+    (void)pthread_mutex_lock(&st->bs.lock);
     bool found;
     size_t i = sink_index(st, name, &found);
     int rc = found ? write_sink(st, name, NULL, e)
@@ -447,19 +349,19 @@ state_forget_sink(struct state *st, const char *name, struct err *e)
         st->nsinks--;
         memmove(st->sink + i, st->sink + i + 1, (st->nsinks - i) * sizeof *st->sink);
     }
-    (void)pthread_mutex_unlock(&st->lock);
+    (void)pthread_mutex_unlock(&st->bs.lock);
     return rc;
 }
 
 size_t
 state_sinks(struct state *st, struct sink_row *to, size_t max)
 {
-    (void)pthread_mutex_lock(&st->lock);
+    (void)pthread_mutex_lock(&st->bs.lock);
     size_t n = st->nsinks;
     if (n > 0 && max > 0) {
         memcpy(to, st->sink, (n < max ? n : max) * sizeof *to);
     }
-    (void)pthread_mutex_unlock(&st->lock);
+    (void)pthread_mutex_unlock(&st->bs.lock);
     return n;
 }
 
@@ -467,10 +369,10 @@ uint64_t
 state_needed_offset(struct state *st)
 {
     uint64_t lowest = UINT64_MAX;
-    (void)pthread_mutex_lock(&st->lock);
+    (void)pthread_mutex_lock(&st->bs.lock);
     for (size_t i = 0; i < st->nsinks; i++) {
         lowest = st->sink[i].next < lowest ? st->sink[i].next : lowest;
     }
-    (void)pthread_mutex_unlock(&st->lock);
+    (void)pthread_mutex_unlock(&st->bs.lock);
     return lowest;
 }

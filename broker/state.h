@@ -49,6 +49,9 @@ struct sink_row {
     uint64_t next;                 /* the first offset not yet settled */
     uint64_t generation;           /* of its newest worker */
     char tables[STATE_TABLES_MAX]; /* comma-separated patterns; empty: all */
+    bool is_paused;
+    uint64_t floor; /* where its unbroken history begins (sinks/sink.h); never above `next`
+                       unless it was moved back */
 };
 /* ERR_NOTFOUND: not registered. */
 int state_sink(

@@ -21,6 +21,8 @@ static const char usage[] =
     "Usage: oneslot-replicator [-c FILE]                  read PostgreSQL into the log\n"
     "       oneslot-replicator --check [-c FILE] [--json] preflight of the source; changes "
     "nothing\n"
+    "       oneslot-replicator --tables [-c FILE]         the tables that are or would be "
+    "published\n"
     "       oneslot-replicator --drop [-c FILE] [--json]  drop slot and publication\n"
     "       oneslot-replicator --help | --version\n"
     "\n"
@@ -29,13 +31,13 @@ static const char usage[] =
     "\n"
     "`oneslot run` starts it beside the broker, whose socket in data_dir it needs; `oneslot "
     "check` and\n"
-    "`oneslot uninstall` call it with --check and --drop, which need no broker.\n"
+    "`oneslot uninstall` call it with --check, --tables and --drop, which need no broker.\n"
     "\n"
     "Exit status: 0 done, 1 failed, 2 bad usage, 69 no broker here, 78 bad configuration.\n";
 
 struct args {
     const char *config;
-    bool check, drop, json, help, version;
+    bool check, tables, drop, json, help, version;
 };
 
 static int
@@ -52,8 +54,9 @@ find_flag(struct args *a, const char *option)
     struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"--check", &a->check}, {"--drop", &a->drop}, {"--json", &a->json},
-        {"--help", &a->help}, {"-h", &a->help}, {"--version", &a->version}};
+    } flags[] = {{"--check", &a->check}, {"--tables", &a->tables}, {"--drop", &a->drop},
+        {"--json", &a->json}, {"--help", &a->help}, {"-h", &a->help},
+        {"--version", &a->version}};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(option, flags[i].name) == 0) {
             return flags[i].flag;
@@ -78,7 +81,9 @@ parse_args(int argc, char **argv, struct args *a)
             a->config = argv[i];
         }
     }
-    return a->check && a->drop ? bad_usage("one at a time", "--check --drop") : 0;
+    return a->check + a->tables + a->drop > 1
+               ? bad_usage("one at a time", "--check --tables --drop")
+               : 0;
 }
 
 static int
@@ -156,10 +161,14 @@ do_drop(const struct config *c, bool as_json)
 static int
 dispatch(const struct config *c, const struct args *a)
 {
-    if (!a->check && !a->drop) {
+    if (!a->check && !a->tables && !a->drop) {
         return run(c);
     }
     sig_init();
+    if (a->tables) {
+        struct err e;
+        return preflight_tables(&c->source, &e) == 0 ? PROC_DONE : complain(&e, PROC_FAILED);
+    }
     if (a->check) {
         return do_check(c, a->json);
     }

@@ -10,6 +10,10 @@
 int preflight_run(const struct config_source *c, bool as_json, unsigned *ret_failed,
     struct err *e) MUST_CHECK;
 
+/* Prints the tables that are published, or would be: a line {"schema":...,"table":...,
+ * "key":BOOL} for each (sinks/README.md). key: its rows have one in the log. */
+int preflight_tables(const struct config_source *c, struct err *e) MUST_CHECK;
+
 /* Drops the configured slot and publication where they exist, and prints what it did. Refused
  * while the slot is read, or when it is not a pgoutput slot of this database. */
 int preflight_drop(const struct config_source *c, bool as_json, struct err *e) MUST_CHECK;

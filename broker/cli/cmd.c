@@ -6,15 +6,17 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proto/config.h"
 
 static const struct cmd *const commands[] = {&cmd_run, &cmd_check, &cmd_lag, &cmd_tail,
-    &cmd_verify, &cmd_config, &cmd_broker, &cmd_uninstall, &cmd_version};
+    &cmd_sinks, &cmd_replay, &cmd_letters, &cmd_verify, &cmd_config, &cmd_broker,
+    &cmd_uninstall, &cmd_version};
 enum { COMMANDS = sizeof commands / sizeof *commands, HELP_MAX = 64 * 1024 };
 
 /* Named in design/interface.md, built later. */
-static const char *const not_yet[] = {"replay", "sinks", "dead-letters", "backfill", "backup"};
+static const char *const not_yet[] = {"backfill", "backup"};
 enum { NOT_YET = sizeof not_yet / sizeof *not_yet };
 
 int
@@ -40,6 +42,25 @@ cmd_print(const struct cmd_args *a, struct str text)
     }
     /* lint:allow strerror: a program of one thread */
     return cmd_complain(a, CMD_FAILED, "cannot write to standard output: %s", strerror(errno));
+}
+
+int
+cmd_ask(const struct cmd_args *a, const char *question, const char *otherwise)
+{
+    char answer[8];
+    if (a->yes) {
+        return CMD_DONE;
+    }
+    if (!isatty(STDIN_FILENO)) {
+        return cmd_complain(a, CMD_USAGE, "nobody is there to ask; say --yes");
+    }
+    (void)printf("%s [y/N] ", question);
+    (void)fflush(stdout);
+    if (fgets(answer, sizeof answer, stdin) != NULL &&
+        (strcmp(answer, "y\n") == 0 || strcmp(answer, "yes\n") == 0)) {
+        return CMD_DONE;
+    }
+    return cmd_complain(a, CMD_FAILED, "%s", otherwise);
 }
 
 int
@@ -69,7 +90,7 @@ put_overview(struct buf *b)
         "One replication slot, every sink: changes of a PostgreSQL database in a durable "
         "log,\nreadable again from any LSN.\n\nCommands:\n");
     for (size_t i = 0; i < COMMANDS; i++) {
-        buf_printf(b, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+        buf_printf(b, "  %-13s %s\n", commands[i]->name, commands[i]->summary);
     }
     buf_puts(b, "\n`oneslot COMMAND --help` explains one. All take -c FILE (default: "
                 "oneslot.yaml).\n\n"
@@ -120,6 +141,9 @@ run_command(const struct cmd *c, int argc, char **argv)
     struct err e;
     if (cmd_options_parse(c->options, argc, argv, &a, &e) != 0) {
         return cmd_complain(&a, CMD_USAGE, "%s", e.msg);
+    }
+    if (a.help && a.nwords > 0 && c->help_on != NULL) {
+        return c->help_on(&a);
     }
     return a.help ? print_help(&a, c) : c->run(&a);
 }

@@ -24,11 +24,13 @@ struct cmd {
     const char *examples; /* lines with their indent */
     const struct cmd_option *options;
     void (*more_help)(struct buf *b); /* NULL: none */
+    /* --help with a word: help on that; NULL: the word is passed over */
+    int (*help_on)(const struct cmd_args *a);
     int (*run)(const struct cmd_args *a);
 };
 
 extern const struct cmd cmd_run, cmd_broker, cmd_check, cmd_config, cmd_lag, cmd_tail,
-    cmd_verify, cmd_uninstall, cmd_version;
+    cmd_replay, cmd_sinks, cmd_letters, cmd_verify, cmd_uninstall, cmd_version;
 
 /* The program: returns its exit status. */
 int cmd_main(int argc, char **argv);
@@ -40,6 +42,10 @@ int cmd_complain(const struct cmd_args *a, int status, const char *fmt, ...)
 /* Writes to stdout and flushes: CMD_DONE, or a complaint and CMD_FAILED. A reader that has gone
  * (a closed pipe) has seen enough: no complaint, and CMD_FAILED all the same. */
 int cmd_print(const struct cmd_args *a, struct str text);
+
+/* Asks a person on the terminal: CMD_DONE for y or yes (and with --yes, unasked). CMD_USAGE
+ * where nobody is there to ask; anything else: the complaint `otherwise` and CMD_FAILED. */
+int cmd_ask(const struct cmd_args *a, const char *question, const char *otherwise) MUST_CHECK;
 
 struct config;
 /* Loads a->config: CMD_DONE and *ret owned, or a complaint and CMD_CONFIG. */

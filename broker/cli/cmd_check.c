@@ -1,12 +1,15 @@
 /* cmd_check: `oneslot check`: the preflight. libpq stays in the replicator, options of a kind
  * in the sink program: both are asked as programs, and what they find is one report. */
 #include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "broker/cli/cmd.h"
 #include "broker/cli/cmd_sinks.h"
 #include "broker/cli/cmd_spawn.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/json.h"
+#include "proto/base/xmalloc.h"
 #include "proto/config.h"
 
 enum { REPORT_MAX = 16 * 1024 * 1024 };
@@ -50,7 +53,7 @@ line(struct report *r, struct str result, struct str what, struct str detail, st
 
 /* Every sink, whatever is wrong with another: CMD_CONFIG when any is refused. */
 static int
-check_sinks(struct report *r, const struct config *conf)
+check_sinks(struct report *r, const struct config *conf, bool *is_refused)
 {
     int status = CMD_DONE;
     for (size_t i = 0; i < conf->nsinks; i++) {
@@ -58,9 +61,124 @@ check_sinks(struct report *r, const struct config *conf)
         buf_init(&detail, CMD_SINKS_OPTIONS_MAX);
         buf_printf(&detail, "%s: ", conf->sinks[i].name);
         int one = cmd_sinks_judge(r->a, &conf->sinks[i], &detail);
+        is_refused[i] = one != CMD_DONE;
         line(r, one == CMD_DONE ? STR("ok") : STR("FAIL"), STR("sink"), buf_str(&detail),
             (struct str){0});
         status = one == CMD_DONE || status == CMD_CONFIG ? status : one;
+    }
+    return status;
+}
+
+/* ---- the targets ---- */
+
+/* The tables of the source, as lines of JSON (sinks/README.md); false: not known. */
+static bool
+list_tables(const struct cmd_args *a, struct buf *out)
+{
+    auto_free char *path = cmd_spawn_path("oneslot-replicator");
+    char *argv[] = {path, (char *)"--tables", (char *)"-c", (char *)a->config, NULL};
+    auto_buf struct buf said;
+    struct err e;
+    int status = CMD_FAILED;
+    buf_init(&said, REPORT_MAX);
+    if (cmd_spawn_capture(argv, &said, &status, &e) != 0 || status != 0 || !buf_ok(&said)) {
+        return false; /* the source's own part has said why */
+    }
+    buf_put_str(out, buf_str(&said));
+    return true;
+}
+
+/* Takes the next line off *rest, without its end. */
+static bool
+next_line(struct str *rest, struct str *ret)
+{
+    if (rest->n == 0) {
+        return false;
+    }
+    const char *end = memchr(rest->p, '\n', rest->n);
+    size_t n = end == NULL ? rest->n : (size_t)(end - rest->p);
+    *ret = (struct str){rest->p, n};
+    n += end != NULL;
+    rest->p += n;
+    rest->n -= n;
+    return true;
+}
+
+static void
+target_line(struct report *r, const char *sink, const char *result, struct str sentence)
+{
+    auto_buf struct buf detail;
+    buf_init(&detail, CMD_SINKS_OPTIONS_MAX);
+    buf_printf(&detail, "%s: ", sink);
+    buf_put_str(&detail, sentence);
+    line(r, str_from(result), STR("target"), buf_str(&detail), (struct str){0});
+}
+
+/* What `oneslot-sink NAME --check` said: "fault: ...", "warning: ...", "ok: ...". Anything else
+ * is what a program says that did not get so far: a fault when it failed. */
+static void
+take_target_lines(struct report *r, const char *sink, struct str said, int status)
+{
+    static const struct {
+        const char *before, *result;
+    } kinds[] = {{"ok: ", "ok"}, {"warning: ", "warn"}, {"fault: ", "FAIL"}};
+    struct str one;
+    while (next_line(&said, &one)) {
+        const char *result = status == 0 ? "warn" : "FAIL";
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+            size_t n = strlen(kinds[i].before);
+            if (one.n >= n && memcmp(one.p, kinds[i].before, n) == 0) {
+                result = kinds[i].result;
+                one.p += n;
+                one.n -= n;
+                break;
+            }
+        }
+        target_line(r, sink, result, one);
+    }
+}
+
+static int
+check_target(struct report *r, const struct config_sink *sink, struct str tables)
+{
+    auto_free char *path = cmd_spawn_path("oneslot-sink");
+    char *argv[] = {
+        path, (char *)sink->name, (char *)"--check", (char *)"-c", (char *)r->a->config, NULL};
+    auto_buf struct buf said;
+    struct err e;
+    int status = CMD_FAILED;
+    uint64_t failed = r->failed;
+    buf_init(&said, REPORT_MAX);
+    if (cmd_spawn_feed(argv, tables, &said, &status, &e) != 0) {
+        target_line(r, sink->name, "FAIL", str_from(e.msg));
+        return CMD_FAILED;
+    }
+    take_target_lines(r, sink->name, buf_str(&said), status);
+    if (status != 0 && r->failed == failed) {
+        char text[128];
+        (void)snprintf(text, sizeof text, "its check ended with status %d and no word", status);
+        target_line(r, sink->name, "FAIL", str_from(text));
+    }
+    return status == 0 && r->failed == failed ? CMD_DONE : CMD_FAILED;
+}
+
+/* Every enabled sink whose options are right. */
+static int
+check_targets(struct report *r, const struct config *conf, const bool *is_refused)
+{
+    auto_buf struct buf tables;
+    int status = CMD_DONE;
+    buf_init(&tables, REPORT_MAX);
+    if (!list_tables(r->a, &tables)) {
+        line(r, STR("warn"), STR("target"),
+            STR("the tables of the source are not known, so nothing is said about them"),
+            (struct str){0});
+    }
+    for (size_t i = 0; i < conf->nsinks; i++) {
+        if (conf->sinks[i].enabled && !is_refused[i] &&
+            check_target(r, &conf->sinks[i], buf_str(&tables)) != CMD_DONE) {
+            status = CMD_FAILED;
+        }
     }
     return status;
 }
@@ -144,11 +262,14 @@ check_all(const struct cmd_args *a, const struct config *conf)
         jsonw_object(&r.json, NULL);
         jsonw_array(&r.json, "checks");
     }
-    int sinks = check_sinks(&r, conf);
+    auto_free bool *is_refused = xcalloc(conf->nsinks + 1, sizeof *is_refused);
+    int sinks = check_sinks(&r, conf, is_refused);
     int source = check_source(&r);
+    int targets = check_targets(&r, conf, is_refused);
     put_end(&r);
     int status = cmd_print(a, buf_str(&r.out));
     buf_fini(&r.out);
+    status = targets != CMD_DONE ? targets : status;
     status = source != CMD_DONE ? source : status;
     return sinks != CMD_DONE ? sinks : status;
 }
@@ -173,9 +294,11 @@ const struct cmd cmd_check = {
     .summary = "preflight: what is wrong, and the SQL that mends it",
     .synopsis = "[-c FILE] [--json]",
     .about =
-        "Looks at the configuration, every sink's options, and the source: server, role, "
+        "Looks at the configuration, every sink's options, the source: server, role, "
         "wal_level,\n"
-        "slots, publication, and tables whose UPDATEs would fail once they are published. It "
+        "slots, publication, tables whose UPDATEs would fail once they are published; and at "
+        "the\n"
+        "target of every enabled sink: is it there, may we write, can it take these tables. It "
         "says\n"
         "for each what is wrong and the SQL that mends it, all of it in one go; only a file "
         "that\n"

@@ -171,27 +171,15 @@ cmd_lag_render(struct buf *b, const struct json *lag)
 
 /* ---- the command ---- */
 
-static int
-collect(void *arg, struct str piece, struct err *e)
-{
-    struct buf *b = arg;
-    buf_put_str(b, piece);
-    return buf_ok(b) ? 0 : err_set(e, ERR_TOOBIG, "the answer is beyond %d bytes", OUT_MAX);
-}
-
 /* One answer as it is printed. */
 static int
-ask(const struct cmd_args *a, struct client *cl, struct buf *b, struct err *e)
+ask(const struct cmd_args *a, struct cmd_remote *r, struct buf *b, struct err *e)
 {
     if (a->json) {
-        int rc = client_stream(cl, "/lag", API_JSON, collect, b, e);
-        if (rc == 0 && b->n > 0 && b->p[b->n - 1] != '\n') {
-            buf_putc(b, '\n');
-        }
-        return rc;
+        return cmd_remote_get_raw(r, "/lag", b, e);
     }
     struct json *lag;
-    int rc = client_get_json(cl, "/lag", &lag, e);
+    int rc = client_get_json(r->client, "/lag", &lag, e);
     if (rc == 0) {
         cmd_lag_render(b, lag);
         json_free(lag);
@@ -207,7 +195,7 @@ watch_page(const struct cmd_args *a, struct cmd_remote *r, bool is_screen, bool 
     auto_buf struct buf b;
     buf_init(&b, OUT_MAX);
     buf_puts(&b, is_screen ? "\033[H\033[2J" : is_first || a->json ? "" : "\n");
-    if (ask(a, r->client, &b, &e) == 0) {
+    if (ask(a, r, &b, &e) == 0) {
         return cmd_print(a, buf_str(&b));
     }
     if (is_first || !cmd_remote_is_away(&e)) {
@@ -237,8 +225,7 @@ show_once(const struct cmd_args *a, struct cmd_remote *r)
     struct err e;
     auto_buf struct buf b;
     buf_init(&b, OUT_MAX);
-    return ask(a, r->client, &b, &e) == 0 ? cmd_print(a, buf_str(&b))
-                                          : cmd_remote_complain(a, r, &e);
+    return ask(a, r, &b, &e) == 0 ? cmd_print(a, buf_str(&b)) : cmd_remote_complain(a, r, &e);
 }
 
 static int

@@ -18,6 +18,21 @@ struct tables { /* for getopt_long */
 };
 
 static bool
+is_option(const struct cmd_option *o)
+{
+    return o->name != NULL && o->type != CMD_WORDS;
+}
+
+static size_t
+max_words(const struct cmd_option *options)
+{
+    while (is_option(options)) {
+        options++;
+    }
+    return options->name == NULL ? 0 : options->offset;
+}
+
+static bool
 takes_value(const struct cmd_option *o)
 {
     return o->type != CMD_FLAG;
@@ -28,7 +43,7 @@ build_tables(const struct cmd_option *options, struct tables *t)
 {
     char *s = t->shorts;
     *s++ = ':'; /* tell a missing value from an unknown option, and print nothing */
-    for (t->n = 0; options[t->n].name != NULL; t->n++) {
+    for (t->n = 0; is_option(&options[t->n]); t->n++) {
         const struct cmd_option *o = &options[t->n];
         CHECK(t->n < OPTIONS_MAX);
         t->longs[t->n] = (struct option){.name = o->name,
@@ -51,7 +66,7 @@ find_option(const struct cmd_option *options, int val)
     if (val >= LONG_BASE) {
         return &options[val - LONG_BASE];
     }
-    for (const struct cmd_option *o = options; o->name != NULL; o++) {
+    for (const struct cmd_option *o = options; is_option(o); o++) {
         if (val != 0 && o->letter == val) {
             return o;
         }
@@ -93,7 +108,7 @@ cmd_options_resembles(const char *given, const char *name)
 static int
 unknown(const struct cmd_option *options, const char *command, const char *text, struct err *e)
 {
-    for (const struct cmd_option *o = options; o->name != NULL; o++) {
+    for (const struct cmd_option *o = options; is_option(o); o++) {
         if (strncmp(text, "--", 2) == 0 && o->type != CMD_NOT_YET &&
             cmd_options_resembles(text + 2, o->name)) {
             return err_set(e, ERR_USAGE,
@@ -150,6 +165,7 @@ store_option(const struct cmd_option *o, struct cmd_args *a, const char *text, s
     case CMD_COUNT:
         return store_count(o, (uint64_t *)at, text, e);
     case CMD_NOT_YET:
+    case CMD_WORDS:
         break;
     }
     return err_set(e, ERR_UNSUPPORTED, "--%s (%s): not in this version", o->name, o->help);
@@ -176,9 +192,11 @@ cmd_options_parse(const struct cmd_option *options, int argc, char **argv, struc
             return rc;
         }
     }
-    if (optind < argc) {
+    a.word = argv + optind;
+    a.nwords = optind < argc ? (size_t)(argc - optind) : 0;
+    if (a.nwords > max_words(options)) {
         return err_set(e, ERR_USAGE, "unexpected argument '%.60s'; see `oneslot %s --help`",
-            argv[optind], argv[0]);
+            a.word[max_words(options)], argv[0]);
     }
     *ret = a;
     return 0;
@@ -187,7 +205,7 @@ cmd_options_parse(const struct cmd_option *options, int argc, char **argv, struc
 void
 cmd_options_help(struct buf *b, const struct cmd_option *options)
 {
-    for (const struct cmd_option *o = options; o->name != NULL; o++) {
+    for (const struct cmd_option *o = options; is_option(o); o++) {
         if (o->type == CMD_NOT_YET) {
             continue;
         }

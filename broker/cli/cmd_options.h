@@ -15,14 +15,19 @@ struct cmd_args {
     const char *config, *url;
     const char *from, *until, *tables, *ops; /* NULL: not given */
     uint64_t limit;                          /* 0: none */
-    bool help, json, watch, follow, yes;
+    uint64_t expect;                         /* 0: not given */
+    bool help, json, watch, follow, yes, dry_run, skip, all;
+    char **word; /* what is no option, where the command takes such */
+    size_t nwords;
 };
 
 enum cmd_option_type {
     CMD_FLAG,
     CMD_TEXT,
-    CMD_COUNT,  /* a number from 1 */
-    CMD_NOT_YET /* named in interface.md: refused, and not in --help */
+    CMD_COUNT,   /* a number from 1 */
+    CMD_NOT_YET, /* named in interface.md: refused, and not in --help */
+    CMD_WORDS    /* the last entry of a command that takes arguments without dashes, `offset` of
+                    them at most */
 };
 
 struct cmd_option {
@@ -55,6 +60,10 @@ struct cmd_option {
 #define CMD_OPTION_TOKEN                                                                       \
     {                                                                                          \
         "token-file", 0, CMD_NOT_YET, 0, "FILE", "access control"                              \
+    }
+#define CMD_OPTION_WORDS(max)                                                                  \
+    {                                                                                          \
+        "", 0, CMD_WORDS, (max), NULL, NULL                                                    \
     }
 #define CMD_OPTION_END                                                                         \
     {                                                                                          \

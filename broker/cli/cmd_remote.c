@@ -51,6 +51,24 @@ cmd_remote_close(struct cmd_remote *r)
     free(r->where);
 }
 
+static int
+collect(void *arg, struct str piece, struct err *e)
+{
+    struct buf *b = arg;
+    buf_put_str(b, piece);
+    return buf_ok(b) ? 0 : err_set(e, ERR_TOOBIG, "the answer is beyond %zu bytes", b->max);
+}
+
+int
+cmd_remote_get_raw(struct cmd_remote *r, const char *path, struct buf *to, struct err *e)
+{
+    int rc = client_stream(r->client, path, API_JSON, collect, to, e);
+    if (rc == 0 && to->n > 0 && to->p[to->n - 1] != '\n') {
+        buf_putc(to, '\n');
+    }
+    return rc;
+}
+
 bool
 cmd_remote_is_away(const struct err *e)
 {

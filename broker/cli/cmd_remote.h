@@ -19,6 +19,9 @@ void cmd_remote_close(struct cmd_remote *r);
  * but does not answer in time. ERR_STOPPING (Ctrl-C) says nothing: CMD_DONE. */
 int cmd_remote_complain(
     const struct cmd_args *a, const struct cmd_remote *r, const struct err *e);
+/* GET path and append the JSON as it came, with a line break at its end. */
+int cmd_remote_get_raw(
+    struct cmd_remote *r, const char *path, struct buf *to, struct err *e) MUST_CHECK;
 /* Whether the broker may be back soon: not there, restarting, or busy. */
 bool cmd_remote_is_away(const struct err *e);
 

@@ -93,9 +93,10 @@ wait_for(pid_t pid)
     return WIFEXITED(ws) ? WEXITSTATUS(ws) : 128 + WTERMSIG(ws);
 }
 
+/* in_fd: its standard input; -1: ours. */
 static int
-run_to_its_end(
-    char *const argv[], struct buf *out, bool with_stderr, int *ret_status, struct err *e)
+run_to_its_end(char *const argv[], int in_fd, struct buf *out, bool with_stderr,
+    int *ret_status, struct err *e)
 {
     int fds[2] = {-1, -1};
     if (out != NULL && pipe(fds) != 0) {
@@ -105,7 +106,8 @@ run_to_its_end(
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0) {
-        if (!proc_tie(parent) || (out != NULL && dup2(fds[1], STDOUT_FILENO) < 0) ||
+        if (!proc_tie(parent) || (in_fd >= 0 && dup2(in_fd, STDIN_FILENO) < 0) ||
+            (out != NULL && dup2(fds[1], STDOUT_FILENO) < 0) ||
             (with_stderr && dup2(fds[1], STDERR_FILENO) < 0)) {
             _exit(EXIT_CANNOT_RUN);
         }
@@ -131,11 +133,28 @@ run_to_its_end(
 int
 cmd_spawn_run(char *const argv[], struct buf *out, int *ret_status, struct err *e)
 {
-    return run_to_its_end(argv, out, false, ret_status, e);
+    return run_to_its_end(argv, -1, out, false, ret_status, e);
 }
 
 int
 cmd_spawn_capture(char *const argv[], struct buf *out, int *ret_status, struct err *e)
 {
-    return run_to_its_end(argv, out, true, ret_status, e);
+    return run_to_its_end(argv, -1, out, true, ret_status, e);
+}
+
+/* Through a file without a name, so that neither side waits for the other. */
+int
+cmd_spawn_feed(
+    char *const argv[], struct str in, struct buf *out, int *ret_status, struct err *e)
+{
+    FILE *file = tmpfile();
+    bool is_written = file != NULL && fwrite(in.p, 1, in.n, file) == in.n &&
+                      fflush(file) == 0 && fseek(file, 0, SEEK_SET) == 0;
+    int rc = is_written ? run_to_its_end(argv, fileno(file), out, true, ret_status, e)
+                        : err_set_sys(e, ERR_IO, errno, "cannot write a temporary file for %s",
+                              argv[0]);
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return rc;
 }

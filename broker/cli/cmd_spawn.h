@@ -22,4 +22,8 @@ int cmd_spawn_run(
 int cmd_spawn_capture(
     char *const argv[], struct buf *out, int *ret_status, struct err *e) MUST_CHECK;
 
+/* As cmd_spawn_capture, with `in` as its standard input. */
+int cmd_spawn_feed(char *const argv[], struct str in, struct buf *out, int *ret_status,
+    struct err *e) MUST_CHECK;
+
 #endif

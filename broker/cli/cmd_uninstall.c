@@ -1,6 +1,4 @@
 /* cmd_uninstall: `oneslot uninstall`: drops slot and publication. */
-#include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "broker/cli/cmd.h"
@@ -28,23 +26,13 @@ keep_brokers_out(const struct cmd_args *a, const struct config *conf, int *ret_f
 static int
 ask(const struct cmd_args *a, const struct config *conf)
 {
-    char answer[8];
-    if (a->yes) {
-        return CMD_DONE;
-    }
-    if (!isatty(STDIN_FILENO)) {
-        return cmd_complain(a, CMD_USAGE, "nobody is there to ask; say --yes");
-    }
-    (void)printf("Drop the slot %s and the publication %s? The publication goes also if "
-                 "oneslot only found it. Changes from now on are lost to oneslot; the log in "
-                 "%s stays. [y/N] ",
+    auto_buf struct buf question;
+    buf_init(&question, 64 * 1024);
+    buf_printf(&question,
+        "Drop the slot %s and the publication %s? The publication goes also if oneslot only "
+        "found it. Changes from now on are lost to oneslot; the log in %s stays.",
         conf->source.slot, conf->source.publication, conf->data_dir);
-    (void)fflush(stdout);
-    if (fgets(answer, sizeof answer, stdin) != NULL &&
-        (strcmp(answer, "y\n") == 0 || strcmp(answer, "yes\n") == 0)) {
-        return CMD_DONE;
-    }
-    return cmd_complain(a, CMD_FAILED, "nothing was dropped");
+    return cmd_ask(a, buf_cstr(&question), "nothing was dropped");
 }
 
 static int

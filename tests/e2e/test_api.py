@@ -683,7 +683,6 @@ def test_sinks_show_their_configuration_and_can_be_forgotten(pg: Postgres, onesl
     problem(oneslot.http.request("DELETE", "/sinks/file"), 409, "configured")
     problem(oneslot.http.request("DELETE", "/sinks/none"), 404)
     problem(oneslot.http.get("/sinks/none"), 404)
-    problem(oneslot.http.post("/sinks/file/pause"), 404, "not in this version")
     oneslot.stop()
     oneslot.change_config(sinks=None)
     oneslot.start()

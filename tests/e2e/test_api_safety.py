@@ -237,7 +237,7 @@ def test_the_description_is_valid_and_names_what_is_served(filled: Oneslot) -> N
     for path, methods in document["paths"].items():
         assert path in index and not path.startswith("/internal"), path
         for method, operation in methods.items():
-            assert method in ("get", "delete") and operation["summary"], (path, method)
+            assert method in ("get", "delete", "post") and operation["summary"], (path, method)
     for path in ("/lag", "/lag/{sink}", "/changes", "/positions/{position}", "/sinks", "/metrics", "/healthz", "/readyz"):
         assert path in document["paths"], path
     query = {parameter["name"] for parameter in document["paths"]["/changes"]["get"]["parameters"]}

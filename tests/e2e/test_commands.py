@@ -18,7 +18,8 @@ import pytest
 from harness import Oneslot, Postgres, wait_until
 from harness.system import ACCOUNT, Process
 
-COMMANDS = ("run", "broker", "check", "config", "lag", "tail", "verify", "uninstall", "version")
+COMMANDS = ("run", "broker", "check", "config", "lag", "tail", "sinks", "replay", "dead-letters", "verify")
+COMMANDS += ("uninstall", "version")
 
 
 @pytest.fixture

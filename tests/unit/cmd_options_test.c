@@ -106,6 +106,23 @@ refusals_say_what_and_where_to_look(void **state)
 }
 
 static void
+words_come_where_they_are_taken(void **state)
+{
+    (void)state;
+    struct cmd_args a;
+    struct err e;
+    char *args[] = {(char *)"replay", (char *)"search", (char *)"--from", (char *)"earliest",
+        (char *)"--skip", (char *)"more", NULL};
+    assert_int_equal(cmd_options_parse(cmd_replay.options, 6, args, &a, &e), ERR_USAGE);
+    assert_non_null(strstr(e.msg, "'more'"));
+    args[5] = NULL;
+    assert_int_equal(cmd_options_parse(cmd_replay.options, 5, args, &a, &e), 0);
+    assert_int_equal(a.nwords, 1);
+    assert_string_equal(a.word[0], "search");
+    assert_true(a.skip);
+}
+
+static void
 help_shows_what_is_there_and_only_that(void **state)
 {
     (void)state;
@@ -129,7 +146,8 @@ help_of_every_command_fits(void **state)
 {
     (void)state;
     static const struct cmd *const all[] = {&cmd_run, &cmd_broker, &cmd_check, &cmd_config,
-        &cmd_lag, &cmd_tail, &cmd_verify, &cmd_uninstall, &cmd_version};
+        &cmd_lag, &cmd_tail, &cmd_sinks, &cmd_replay, &cmd_letters, &cmd_verify, &cmd_uninstall,
+        &cmd_version};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct buf auto_buf b;
         buf_init(&b, 65536);
@@ -169,6 +187,7 @@ main(void)
         cmocka_unit_test(defaults_are_those_of_help),
         cmocka_unit_test(every_form_is_taken),
         cmocka_unit_test(refusals_say_what_and_where_to_look),
+        cmocka_unit_test(words_come_where_they_are_taken),
         cmocka_unit_test(help_shows_what_is_there_and_only_that),
         cmocka_unit_test(help_of_every_command_fits),
         cmocka_unit_test(slips_are_recognised),

@@ -38,6 +38,27 @@ siblings_stand_beside_us(void **state)
 }
 
 static void
+a_program_is_fed(void **state)
+{
+    (void)state;
+    char *argv[] = SH("cat; echo said >&2; exit 4");
+    struct buf auto_buf in;
+    struct buf auto_buf out;
+    struct err e;
+    int status = -1;
+    buf_init(&in, 1 << 20);
+    buf_init(&out, 2 << 20);
+    for (int i = 0; i < 20000; i++) { /* more than a pipe holds */
+        buf_puts(&in, "line of text\n");
+    }
+    assert_int_equal(cmd_spawn_feed(argv, buf_str(&in), &out, &status, &e), 0);
+    assert_int_equal(status, 4);
+    buf_puts(&in, "said\n");
+    assert_int_equal(out.n, in.n);
+    assert_memory_equal(out.p, in.p, in.n);
+}
+
+static void
 status_and_output_come_back(void **state)
 {
     (void)state;
@@ -152,6 +173,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(siblings_stand_beside_us),
+        cmocka_unit_test(a_program_is_fed),
         cmocka_unit_test(status_and_output_come_back),
         cmocka_unit_test(too_much_output_does_not_block),
         cmocka_unit_test(supervised_children_know_us),

@@ -82,6 +82,11 @@ serve_init(struct serve *s, uint64_t segment_bytes)
     bk->journal = s->log.j;
     bk->state = s->log.st;
     bk->writer = s->log.w;
+    struct err e;
+    support_ok(
+        dead_folder_open(s->log.dir, journal_uuid(bk->journal), &bk->dead_folder, &e), &e);
+    support_ok(dead_open(&bk->dead_folder, &bk->dead, &e), &e);
+    support_ok(rereads_open(&bk->dead_folder, &bk->rereads, &e), &e);
     bk->started_ms = clock_mono_ms();
     (void)pthread_mutex_init(&bk->retain_lock, NULL);
     (void)pthread_mutex_init(&bk->report_lock, NULL);
@@ -108,6 +113,9 @@ serve_fini(struct serve *s)
     assert_int_equal(atomic_load(&s->bk.readers.open), 0);
     keeper_stop(s->bk.keeper);
     watch_free(s->bk.watch);
+    rereads_close(s->bk.rereads);
+    dead_close(s->bk.dead);
+    beside_close(&s->bk.dead_folder);
     free(s->bk.sink);
     (void)pthread_mutex_destroy(&s->bk.retain_lock);
     (void)pthread_mutex_destroy(&s->bk.report_lock);

@@ -1,0 +1,258 @@
+/* internal_dead: what sink workers say of records that their target cannot accept, and of rows
+ * that have to be read again; and the replicator, which reads them. Who may speak for a sink is
+ * checked under retain_lock, where its generation changes. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/internal.h"
+#include "broker/problem.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/xmalloc.h"
+
+enum {
+    RECORD_MAX = 512 * 1024 * 1024 /* beyond the quota */,
+    LETTERS_BYTES = 32 * 1024 * 1024
+};
+
+static void
+respond(struct httpd_req *rq, int rc, const struct err *e, struct buf *b)
+{
+    broker_end_on_fatal(rc, e);
+    if (rc != 0) {
+        problem_respond(rq, e);
+    } else if (b != NULL) {
+        httpd_respond(rq, 200, API_MSGPACK, b);
+    } else {
+        struct buf empty;
+        buf_init(&empty, 0);
+        httpd_respond(rq, 204, NULL, &empty);
+    }
+}
+
+/* Under retain_lock. */
+static int
+check_generation(struct broker *bk, const char *name, uint64_t generation, struct err *e)
+{
+    struct sink_row row;
+    int rc = state_sink(bk->state, name, &row, e);
+    if (rc == 0 && row.generation != generation) {
+        rc = err_set(e, ERR_FENCED,
+            "sink '%s': session %" PRIu64 " is over; the newest is %" PRIu64, name, generation,
+            row.generation);
+    }
+    return rc;
+}
+
+/* ---- letters ---- */
+
+static int
+bury(struct broker *bk, const char *name, const struct api_bury *b, struct err *e)
+{
+    uint64_t tail = journal_tail(bk->journal);
+    if (b->offset >= tail) {
+        return err_set(e, ERR_BEYOND,
+            "sink '%s': a letter at offset %" PRIu64 " lies beyond the end of the log (%" PRIu64
+            ")",
+            name, b->offset, tail);
+    }
+    (void)pthread_mutex_lock(&bk->retain_lock);
+    int rc = check_generation(bk, name, b->generation, e);
+    if (rc == 0) {
+        rc = dead_bury(bk->dead, name, b, clock_wall_us(), e);
+    }
+    (void)pthread_mutex_unlock(&bk->retain_lock);
+    return rc;
+}
+
+void
+internal_sink_bury(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
+{
+    char name[STATE_NAME_MAX];
+    struct api_bury b;
+    struct err e;
+    int rc = internal_sink_name(name_in_path, name, &e);
+    if (rc == 0) {
+        rc = api_get_bury(httpd_body(rq), &b, &e);
+    }
+    if (rc == 0) {
+        rc = bury(bk, name, &b, &e);
+    }
+    if (rc == 0) {
+        log_warn("dead_letter", "sink=%s offset=%" PRIu64 " state=%s", name, b.offset,
+            api_letter_state_name(b.state));
+    }
+    respond(rq, rc, &e, NULL);
+}
+
+void
+internal_sink_raise(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
+{
+    char name[STATE_NAME_MAX];
+    struct api_raise r;
+    struct err e;
+    size_t n = 0;
+    int rc = internal_sink_name(name_in_path, name, &e);
+    if (rc == 0) {
+        rc = api_get_raise(httpd_body(rq), &r, &e);
+    }
+    if (rc == 0) {
+        (void)pthread_mutex_lock(&bk->retain_lock);
+        rc = check_generation(bk, name, r.generation, &e);
+        if (rc == 0) {
+            rc = dead_raise(bk->dead, name, &r, &n, &e);
+        }
+        (void)pthread_mutex_unlock(&bk->retain_lock);
+    }
+    if (rc == 0 && n > 0) {
+        log_info("letters_raised", "sink=%s offset=%" PRIu64 " letters=%zu", name, r.offset, n);
+    }
+    respond(rq, rc, &e, NULL);
+}
+
+/* A page of letters, keys copied: views end with the walk. */
+struct page {
+    struct api_letter *letter;
+    struct buf keys; /* letter[i].key.p is an offset into it until the end */
+    size_t n, max;
+};
+
+static bool
+on_letter(void *arg, const struct dead_letter *l)
+{
+    struct page *p = arg;
+    if (p->n == p->max || (p->n > 0 && p->keys.n + l->key.n > LETTERS_BYTES)) {
+        return false;
+    }
+    p->letter[p->n++] =
+        (struct api_letter){.offset = l->offset, .state = l->state, .key = {.n = l->key.n}};
+    buf_put_str(&p->keys, l->key);
+    return true;
+}
+
+static void
+put_page(struct buf *b, struct page *p)
+{
+    const char *at = p->keys.p;
+    for (size_t i = 0; i < p->n; i++) {
+        p->letter[i].key.p = at;
+        at += p->letter[i].key.n;
+    }
+    api_put_letters(b, p->letter, p->n);
+}
+
+static int
+get_number(
+    const struct httpd_req *rq, const char *name, uint64_t max, uint64_t *ret, struct err *e)
+{
+    struct str s;
+    return !httpd_query(rq, name, &s) || str_u64(s, max, ret)
+               ? 0
+               : err_set(e, ERR_PARSE, "%s: a number up to %" PRIu64, name, max);
+}
+
+void
+internal_sink_letters(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
+{
+    char name[STATE_NAME_MAX];
+    struct err e;
+    uint64_t after = 0;
+    uint64_t max = API_LETTERS_MAX;
+    int rc = internal_sink_name(name_in_path, name, &e);
+    if (rc == 0) {
+        rc = get_number(rq, "after", UINT64_MAX, &after, &e);
+    }
+    if (rc == 0) {
+        rc = get_number(rq, "max", API_LETTERS_MAX, &max, &e);
+    }
+    struct buf auto_buf b;
+    buf_init(&b, 2 * (size_t)LETTERS_BYTES);
+    if (rc == 0) {
+        struct page p = {.max = (size_t)max};
+        p.letter = xcalloc(p.max + 1, sizeof *p.letter);
+        buf_init(&p.keys, LETTERS_BYTES + (size_t)API_KEY_MAX);
+        dead_walk(bk->dead, name, after, on_letter, &p);
+        put_page(&b, &p);
+        buf_fini(&p.keys);
+        free(p.letter);
+    }
+    respond(rq, rc, &e, &b);
+}
+
+/* rest: NAME/letters/OFFSET. */
+void
+internal_sink_letter(struct broker *bk, struct httpd_req *rq, struct str rest)
+{
+    static const char between[] = "/letters/";
+    const size_t len = sizeof between - 1;
+    char name[STATE_NAME_MAX];
+    struct err e;
+    uint64_t offset = 0;
+    const char *slash = memchr(rest.p, '/', rest.n);
+    size_t n = slash == NULL ? rest.n : (size_t)(slash - rest.p);
+    if (rest.n < n + len || memcmp(rest.p + n, between, len) != 0 ||
+        !str_u64((struct str){rest.p + n + len, rest.n - n - len}, UINT64_MAX, &offset)) {
+        problem_respond_text(rq, 404, "there is no such internal call");
+        return;
+    }
+    struct buf auto_buf b;
+    buf_init(&b, RECORD_MAX);
+    int rc = internal_sink_name((struct str){rest.p, n}, name, &e);
+    if (rc == 0) {
+        rc = dead_record(bk->dead, name, offset, &b, &e);
+    }
+    respond(rq, rc, &e, &b);
+}
+
+/* ---- rows to be read again ---- */
+
+void
+internal_sink_reread(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
+{
+    char name[STATE_NAME_MAX];
+    struct api_reread q = {0};
+    struct sink_row row;
+    struct err e;
+    int rc = internal_sink_name(name_in_path, name, &e);
+    if (rc == 0) {
+        rc = state_sink(bk->state, name, &row, &e);
+    }
+    if (rc == 0) {
+        int n = api_get_rereads(httpd_body(rq), &q, 1, &e);
+        rc = n < 0 ? n : n == 0 ? err_set(&e, ERR_PARSE, "no row to be read again") : 0;
+    }
+    if (rc == 0) {
+        rc = rereads_ask(bk->rereads, &q, &e);
+    }
+    respond(rq, rc, &e, NULL);
+}
+
+void
+internal_rereads(struct broker *bk, struct httpd_req *rq, struct str name)
+{
+    struct err e;
+    uint64_t max = API_LETTERS_MAX;
+    (void)name;
+    struct buf auto_buf b;
+    buf_init(&b, (size_t)REREADS_BYTES_MAX + API_CONTROL_BODY);
+    int rc = get_number(rq, "max", API_LETTERS_MAX, &max, &e);
+    if (rc == 0) {
+        rc = rereads_list(bk->rereads, (size_t)max, &b, &e);
+    }
+    respond(rq, rc, &e, &b);
+}
+
+void
+internal_rereads_done(struct broker *bk, struct httpd_req *rq, struct str name)
+{
+    struct err e;
+    (void)name;
+    struct api_reread_done *d = xcalloc(API_LETTERS_MAX, sizeof *d);
+    int rc = api_get_rereads_done(httpd_body(rq), d, API_LETTERS_MAX, &e);
+    if (rc >= 0) {
+        rc = rereads_done(bk->rereads, d, (size_t)rc, &e);
+    }
+    free(d);
+    respond(rq, rc, &e, NULL);
+}
