@@ -156,8 +156,8 @@ rowread_end(struct rowread *r)
 
 /* ---- the table's shape ---- */
 
-/* Generated columns: never sent up to 17; from 18 on the publication's list has them where they
- * are. The base type of a domain, as pgoutput names it. */
+/* Generated columns: never sent up to 17 (though 15 lists them); from 18 on the list has them
+ * where they are sent. The base type of a domain, as pgoutput names it. */
 static void
 put_describe(const struct rowread *r, struct buf *sql)
 {
@@ -187,7 +187,8 @@ put_describe(const struct rowread *r, struct buf *sql)
     sql_put_literal(sql, r->ns);
     buf_puts(sql, " AND p.tablename = ");
     sql_put_literal(sql, r->table);
-    buf_puts(sql, has_lists ? " AND a.attname = ANY (p.attnames)" : " AND a.attgenerated = ''");
+    buf_puts(sql, has_lists ? " AND a.attname = ANY (p.attnames)" : "");
+    buf_puts(sql, pgconn_version(r->pg) < 180000 ? " AND a.attgenerated = ''" : "");
     buf_puts(sql, " ORDER BY a.attnum");
 }
 
