@@ -178,6 +178,18 @@ catalog_drop_slot(struct pgconn *c, const char *name, struct err *e)
 }
 
 int
+catalog_xmax(struct pgconn *c, uint64_t *ret, struct err *e)
+{
+    auto_pgrows struct pgrows *r = NULL;
+    int rc = query_one(
+        c, "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())", &r, e);
+    if (rc == 0 && !pgrows_u64(r, 0, 0, ret)) {
+        return err_set(e, ERR_PROTOCOL, "PostgreSQL gave a snapshot that cannot be read");
+    }
+    return rc;
+}
+
+int
 catalog_oldest_writer(struct pgconn *c, struct buf *text, struct err *e)
 {
     /* Who may not see a transaction's start gets NULL there. */

@@ -250,6 +250,61 @@ encode_row(struct buf *b, const struct relation *rel, enum pgoutput_type type,
     return finish_row(b, start, s, e);
 }
 
+/* ---- rows read from a table ---- */
+
+static char *
+put_scattered(char *to, const struct pgoutput_tuple *t)
+{
+    to = put_array(to, t->ncols);
+    for (uint32_t i = 0; i < t->ncols; i++) {
+        to = put_value(to, &t->v[i]);
+    }
+    return to;
+}
+
+int
+encode_read(
+    struct buf *b, const struct relation *rel, const struct pgoutput_tuple *row, struct err *e)
+{
+    const struct schema *s = &rel->schema;
+    CHECK(s->id != 0 && !rel->needs_key);
+    int rc = check_tuple(s, row, e);
+    if (rc != 0) {
+        return rc;
+    }
+    size_t room = 3; /* of the array's head */
+    for (uint32_t i = 0; i < row->ncols; i++) {
+        room += 5 + (size_t)row->v[i].n;
+    }
+    size_t start = b->n;
+    (void)buf_room(b, FRAME_HEADER + room);
+    (void)frame_begin(b, FRAME_READ, 0, s->id);
+    char *to = buf_room(b, room);
+    if (to != NULL) {
+        b->n += (size_t)(put_scattered(to, row) - to);
+        frame_end(b, start);
+    }
+    return finish_row(b, start, s, e);
+}
+
+int
+encode_read_begin(struct buf *b, uint64_t lsn, struct err *e)
+{
+    size_t start = b->n;
+    frame_put_begin(b, &(struct frame_begin_txn){.kind = FRAME_TXN_READ, .lsn = lsn});
+    return finish(b, start, e);
+}
+
+int
+encode_read_commit(struct buf *b, uint64_t lsn, int64_t ts_us, struct err *e)
+{
+    size_t start = b->n;
+    frame_put_commit(
+        b, &(struct frame_commit){
+               .kind = FRAME_TXN_READ, .lsn = lsn, .end_lsn = lsn, .ts_us = ts_us});
+    return finish(b, start, e);
+}
+
 /* ---- everything else ---- */
 
 int

@@ -32,6 +32,15 @@ int encode_commit(struct buf *b, const struct pgoutput_commit *m, uint32_t xid,
 int encode_row(struct buf *b, const struct relation *rel, enum pgoutput_type type,
     const struct pgoutput_row *row, struct err *e) MUST_CHECK;
 
+/* A row read from the table rel, which has a schema version: FRAME_READ. Text values need not
+ * lie behind each other. */
+int encode_read(struct buf *b, const struct relation *rel, const struct pgoutput_tuple *row,
+    struct err *e) MUST_CHECK;
+/* FRAME_BEGIN and FRAME_COMMIT around such rows: of FRAME_TXN_READ at lsn, the end of the last
+ * transaction in the log; ts_us: now (us since 1970). */
+int encode_read_begin(struct buf *b, uint64_t lsn, struct err *e) MUST_CHECK;
+int encode_read_commit(struct buf *b, uint64_t lsn, int64_t ts_us, struct err *e) MUST_CHECK;
+
 /* One record for one of the Truncate's tables: records of the others follow with their own
  * relation. */
 int encode_truncate(struct buf *b, const struct relation *rel,

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 
+#include "proto/base/check.h"
 #include "proto/lsn.h"
 #include "replicator/encode.h"
 
@@ -16,6 +17,8 @@ feed_init(struct feed *c, const struct feed_conf *conf)
     ack_init(&c->ack, conf->proven_lsn);
     pgoutput_init(&c->decoder, false);
     relcache_init(&c->relations, RELATIONS_BYTES, conf->raw_text);
+    xids_init(&c->logged, conf->xmax);
+    c->last_lsn = conf->proven_lsn;
     buf_init(&c->origin, ORIGIN_BYTES);
 }
 
@@ -24,6 +27,7 @@ feed_fini(struct feed *c)
 {
     pgoutput_fini(&c->decoder);
     relcache_fini(&c->relations);
+    xids_fini(&c->logged);
     buf_fini(&c->origin);
 }
 
@@ -47,6 +51,12 @@ on_begin(struct feed *c, const struct pgoutput_msg *m, struct err *e)
     c->has_records = false;
     buf_reset(&c->origin, ORIGIN_BYTES);
     return 0;
+}
+
+static void
+note_logged(struct feed *c, uint64_t end_lsn)
+{
+    c->last_lsn = end_lsn > c->last_lsn ? end_lsn : c->last_lsn;
 }
 
 /* The begin is written with the first record, so that an empty transaction leaves nothing. */
@@ -82,6 +92,8 @@ on_commit(struct feed *c, const struct pgoutput_msg *m, struct buf *b, struct er
         if (rc != 0) {
             return rc;
         }
+        xids_add(&c->logged, c->begin.xid);
+        note_logged(c, commit->end_lsn);
     }
     ack_commit(&c->ack, commit->end_lsn, c->has_records);
     return 0;
@@ -168,6 +180,43 @@ on_message(
     int rc = encode_message(b, &m->message, sent_us, e);
     if (rc == 0) {
         ack_message(&c->ack, m->message.lsn);
+        note_logged(c, m->message.lsn);
+    }
+    return rc;
+}
+
+/* ---- rows read from a table ---- */
+
+static int
+put_read(struct feed *c, struct relation *rel, const struct pgoutput_tuple *rows, size_t n,
+    int64_t ts_us, struct buf *b, struct err *e)
+{
+    int rc = encode_schema(b, rel, &c->next_schema, e);
+    if (rc == 0) {
+        rc = encode_read_begin(b, c->last_lsn, e);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        rc = encode_read(b, rel, &rows[i], e);
+    }
+    return rc == 0 ? encode_read_commit(b, c->last_lsn, ts_us, e) : rc;
+}
+
+int
+feed_read(struct feed *c, struct relation *rel, const struct pgoutput_tuple *rows, size_t n,
+    int64_t ts_us, struct buf *b, struct err *e)
+{
+    CHECK(!c->ack.is_open && n > 0);
+    struct relation *known = relcache_find(&c->relations, rel->schema.relid);
+    if (known != NULL && relcache_is_same(known, rel)) {
+        rel = known;
+    }
+    size_t start = b->n;
+    uint32_t id = rel->schema.id, next_schema = c->next_schema;
+    int rc = put_read(c, rel, rows, n, ts_us, b, e);
+    if (rc != 0) {
+        b->n = start;
+        rel->schema.id = id;
+        c->next_schema = next_schema;
     }
     return rc;
 }

@@ -34,7 +34,7 @@ struct monitor {
     pthread_cond_t changed;
     bool stops, has_news, is_creating; /* these and the next two under the lock */
     enum api_source_state state;
-    char error[API_TEXT_MAX];
+    char error[API_TEXT_MAX], reread_error[API_TEXT_MAX]; /* under the lock too */
     _Atomic uint64_t received_lsn, acked_lsn;
     /* of the thread alone */
     struct pgconn *pg;
@@ -163,7 +163,7 @@ fill_error(const struct monitor *m, char error[API_TEXT_MAX])
             m->conf->slot);
         return;
     } else if (m->state == API_SOURCE_STREAMING && text[0] == '\0') {
-        text = m->unpublished;
+        text = m->unpublished[0] != '\0' ? m->unpublished : m->reread_error;
     }
     (void)snprintf(error, API_TEXT_MAX, "%s", text);
 }
@@ -309,6 +309,19 @@ monitor_set_state(struct monitor *m, enum api_source_state state, const char *er
     if (state != m->state || strncmp(text, m->error, sizeof m->error - 1) != 0) {
         m->state = state;
         (void)snprintf(m->error, sizeof m->error, "%s", text);
+        m->has_news = true;
+        (void)pthread_cond_broadcast(&m->changed);
+    }
+    (void)pthread_mutex_unlock(&m->lock);
+}
+
+void
+monitor_set_reread(struct monitor *m, const char *error)
+{
+    const char *text = error == NULL ? "" : error;
+    (void)pthread_mutex_lock(&m->lock);
+    if (strncmp(text, m->reread_error, sizeof m->reread_error - 1) != 0) {
+        (void)snprintf(m->reread_error, sizeof m->reread_error, "%s", text);
         m->has_news = true;
         (void)pthread_cond_broadcast(&m->changed);
     }

@@ -28,6 +28,9 @@ void monitor_close(struct monitor *m); /* accepts NULL */
 /* error: a sentence for last_error, or NULL. Posted at once when it is news. */
 void monitor_set_state(struct monitor *m, enum api_source_state state, const char *error);
 void monitor_set_progress(struct monitor *m, uint64_t received_lsn, uint64_t acked_lsn);
+/* Why rows that a sink asked for cannot be read again, or NULL; for last_error while streaming.
+ */
+void monitor_set_reread(struct monitor *m, const char *error);
 /* While a slot is being created last_error says which open transaction that waits for. */
 void monitor_set_creating(struct monitor *m, bool is_creating);
 

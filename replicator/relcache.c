@@ -249,6 +249,20 @@ relcache_put_type(struct relcache *c, const struct pgoutput_typ *t, struct err *
     return 0;
 }
 
+bool
+relcache_is_same(const struct relation *a, const struct relation *b)
+{
+    if (a->needs_key || b->needs_key || !is_same_shape(&a->schema, &b->schema)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->schema.ncols; i++) {
+        if (a->schema.cols[i].in_key != b->schema.cols[i].in_key) {
+            return false;
+        }
+    }
+    return true;
+}
+
 struct relation *
 relcache_find(const struct relcache *c, uint32_t relid)
 {

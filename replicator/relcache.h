@@ -53,6 +53,10 @@ int relcache_put(struct relcache *c, const struct pgoutput_relation *r, struct r
 int relcache_put_type(
     struct relcache *c, const struct pgoutput_typ *t, struct err *e) MUST_CHECK;
 
+/* Two descriptions of the same shape: names, columns, types, and the key, which is known of
+ * both. */
+bool relcache_is_same(const struct relation *a, const struct relation *b);
+
 /* NULL when no Relation message has described it. */
 struct relation *relcache_find(const struct relcache *c, uint32_t relid);
 

@@ -32,7 +32,7 @@ enum {
 
 struct source {
     const struct config_source *conf;
-    const char *append_socket;
+    const char *append_socket, *broker_socket;
     struct pgconn_conf plain, replication;
     struct client *client;
     struct monitor *monitor;
@@ -336,8 +336,12 @@ stream(struct source *s, struct session *ss, struct err *e)
         rc = pgconn_start(
             ss->replication, s->conf->slot, s->conf->publication, session.proven_lsn, e);
     }
+    uint64_t xmax = 0;
     if (rc == 0) {
         rc = check_not_moved(s, ss, session.proven_lsn, e);
+    }
+    if (rc == 0) {
+        rc = catalog_xmax(ss->plain, &xmax, e);
     }
     if (rc != 0) {
         return rc;
@@ -347,7 +351,10 @@ stream(struct source *s, struct session *ss, struct err *e)
     struct stream_conf c = {.replication = ss->replication,
         .plain = &s->plain,
         .append_socket = s->append_socket,
+        .broker_socket = s->broker_socket,
+        .publication = s->conf->publication,
         .session = &session,
+        .xmax = xmax,
         .monitor = s->monitor,
         .stop_fd = s->plain.stop_fd};
     int64_t began_ms = clock_mono_ms();
@@ -432,7 +439,9 @@ int
 source_run(const struct config *c, struct err *e)
 {
     auto_free char *socket = fs_join(c->data_dir, API_APPEND_SOCKET);
-    struct source s = {.conf = &c->source, .append_socket = socket};
+    auto_free char *broker_socket = fs_join(c->data_dir, API_SOCKET);
+    struct source s = {
+        .conf = &c->source, .append_socket = socket, .broker_socket = broker_socket};
     s.plain = (struct pgconn_conf){.dsn = c->source.dsn,
         .password_file = c->source.password_file,
         .stop_fd = sig_stop_fd()};

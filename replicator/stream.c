@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -17,6 +18,7 @@
 #include "proto/lsn.h"
 #include "replicator/catalog.h"
 #include "replicator/feed.h"
+#include "replicator/reread.h"
 #include "replicator/sender.h"
 
 enum {
@@ -31,6 +33,7 @@ enum {
     /* or so often while the server asks: beside a busy database it asks at every step, and each
      * is a sync */
     ASKED_IDLE_US = 200 * 1000,
+    HOLD_US = 3 * 1000000,   /* the longest that rows being read hold the stream up */
     ASK_CONNECT_MS = 5000,   /* as long as CATALOG_KEY_MS: together below wal_sender_timeout */
     LARGE_MESSAGE = 32 << 20 /* a connection that has seen one is replaced when it is quiet */
 };
@@ -40,11 +43,17 @@ struct stream {
     struct pgconn *pg;     /* conf->replication */
     struct pgconn *asking; /* NULL until a table under FULL comes */
     struct sender *sender;
+    struct reread *reread;
     struct feed feed;
-    struct str held; /* a message that finds no room: both batches are full. Empty: none */
-    bool is_dry;     /* nothing more has arrived */
-    bool has_taken;  /* something had, since the socket was last read */
-    bool has_unsent; /* status in libpq's buffer */
+    bool is_paused; /* for rows being read; once no transaction is open nothing is applied */
+    bool has_tail;
+    uint64_t log_tail; /* as of the last append that is durable */
+    uint64_t read_tag; /* of the batch that holds read rows, while they are APPENDED */
+    int64_t held_us;   /* since when in REREAD_HELD */
+    struct str held;   /* a message that finds no room: both batches are full. Empty: none */
+    bool is_dry;       /* nothing more has arrived */
+    bool has_taken;    /* something had, since the socket was last read */
+    bool has_unsent;   /* status in libpq's buffer */
     bool was_waiting;
     bool renews;        /* ended in order to connect again at once */
     uint64_t tag;       /* of the batch in flight */
@@ -190,7 +199,9 @@ submit_if_due(struct stream *st, struct err *e)
     }
     bool is_quiet = st->is_dry && !feed_in_transaction(&st->feed) &&
                     st->now_us - st->handed_us >= GATHER_US;
-    if (st->held.n > 0 || is_quiet || sender_batch_bytes(st->sender) >= API_BATCH_BYTES) {
+    bool is_ending = st->is_paused && !feed_in_transaction(&st->feed);
+    if (st->held.n > 0 || is_quiet || is_ending ||
+        sender_batch_bytes(st->sender) >= API_BATCH_BYTES) {
         submit(st);
     }
     return 0;
@@ -231,7 +242,111 @@ take_durable(struct stream *st, struct err *e)
             LSN_ARG(appended.proven_lsn), LSN_ARG(lsn));
     }
     ack_durable(&st->feed.ack, st->tag);
+    st->has_tail = true;
+    st->log_tail = appended.tail;
+    if (reread_stage(st->reread) == REREAD_APPENDED && st->read_tag == st->tag) {
+        reread_answer(st->reread, REREAD_DURABLE, XIDS_VISIBLE);
+    }
     return 0;
+}
+
+/* ---- rows read from tables ---- */
+
+static bool
+is_standing(const struct stream *st)
+{
+    return st->is_paused && !feed_in_transaction(&st->feed);
+}
+
+/* An append that says nothing new; its answer tells where the log ends. */
+static int
+ask_tail(struct stream *st, struct err *e)
+{
+    struct buf *b = sender_batch(st->sender);
+    frame_put_idle(b, ack_flush_lsn(&st->feed.ack));
+    if (!buf_ok(b)) {
+        return err_set(e, ERR_BUG, "an idle position found no room in an empty batch");
+    }
+    submit(st);
+    return 0;
+}
+
+/* All that was decoded is durable: the stream stands still from here. */
+static int
+grant_hold(struct stream *st, struct err *e)
+{
+    bool is_quiet =
+        is_standing(st) && sender_is_idle(st->sender) && sender_batch_bytes(st->sender) == 0;
+    if (!is_quiet) {
+        return 0;
+    }
+    if (!st->has_tail) {
+        return ask_tail(st, e);
+    }
+    if (reread_hold(st->reread, st->log_tail)) {
+        st->held_us = st->now_us;
+    }
+    return 0;
+}
+
+static int
+put_rows(struct stream *st, const struct rowread_chunk *c, struct err *e)
+{
+    struct pgoutput_tuple *rows = rowread_tuples(c);
+    int rc = feed_read(
+        &st->feed, c->rel, rows, c->nrows, clock_wall_us(), sender_batch(st->sender), e);
+    free(rows);
+    if (rc == 0) {
+        submit(st);
+        st->read_tag = st->tag;
+    }
+    return rc;
+}
+
+/* Nothing was appended since the hold, so the batch is empty and the sender idle. */
+static int
+take_rows(struct stream *st, struct err *e)
+{
+    const struct rowread_chunk *c = reread_chunk(st->reread);
+    enum xids_verdict verdict = xids_check(&st->feed.logged, &c->snapshot);
+    if (verdict != XIDS_VISIBLE) {
+        reread_answer(st->reread, REREAD_REFUSED, verdict);
+        return 0;
+    }
+    if (c->nrows == 0) {
+        reread_answer(st->reread, REREAD_DURABLE, verdict);
+        return 0;
+    }
+    int rc = put_rows(st, c, e);
+    if (rc == 0) {
+        reread_answer(st->reread, REREAD_APPENDED, verdict);
+    }
+    return rc;
+}
+
+static int
+serve_reread(struct stream *st, struct err *e)
+{
+    int rc = 0;
+    enum reread_stage stage = reread_stage(st->reread);
+    st->is_paused = reread_pauses(stage);
+    switch (stage) {
+    case REREAD_WANTED:
+        rc = grant_hold(st, e);
+        break;
+    case REREAD_HELD:
+        if (st->now_us - st->held_us > HOLD_US) {
+            reread_revoke(st->reread);
+        }
+        break;
+    case REREAD_READ:
+        rc = take_rows(st, e);
+        break;
+    default:
+        break;
+    }
+    st->is_paused = reread_pauses(reread_stage(st->reread));
+    return rc;
 }
 
 /* ---- from PostgreSQL ---- */
@@ -279,6 +394,9 @@ on_message(struct stream *st, struct str message, struct err *e)
 static int
 drain(struct stream *st, struct err *e)
 {
+    if (is_standing(st)) {
+        return 0;
+    }
     if (st->held.n > 0) {
         if (!make_room(st, st->held.n)) {
             return 0;
@@ -302,7 +420,7 @@ drain(struct stream *st, struct err *e)
             st->has_taken = true;
             rc = on_message(st, message, e);
         }
-        if (rc != 0) {
+        if (rc != 0 || is_standing(st)) {
             return rc;
         }
     }
@@ -327,6 +445,9 @@ until_next_timer_us(const struct stream *st)
     if (will_submit && st->handed_us + GATHER_US < at_us) {
         at_us = st->handed_us + GATHER_US;
     }
+    if (reread_stage(st->reread) == REREAD_HELD && st->held_us + HOLD_US < at_us) {
+        at_us = st->held_us + HOLD_US + 1;
+    }
     return at_us > st->now_us ? at_us - st->now_us : 0;
 }
 
@@ -335,19 +456,23 @@ block(struct stream *st, struct err *e)
 {
     int64_t us = until_next_timer_us(st);
     struct timespec timeout = {.tv_sec = us / 1000000, .tv_nsec = (us % 1000000) * 1000};
-    bool is_held = st->held.n > 0;
+    bool is_held = st->held.n > 0 || is_standing(st);
     short events = (short)((is_held ? 0 : POLLIN) | (st->has_unsent ? POLLOUT : 0));
     /* Without events a closed socket would still wake us, again and again. */
-    struct pollfd fds[3] = {{.fd = events == 0 ? -1 : pgconn_fd(st->pg), .events = events},
+    struct pollfd fds[4] = {{.fd = events == 0 ? -1 : pgconn_fd(st->pg), .events = events},
         {.fd = sender_fd(st->sender), .events = POLLIN},
-        {.fd = st->conf->stop_fd, .events = POLLIN}};
-    if (ppoll(fds, 3, &timeout, NULL) < 0 && errno != EINTR) {
+        {.fd = st->conf->stop_fd, .events = POLLIN},
+        {.fd = reread_fd(st->reread), .events = POLLIN}};
+    if (ppoll(fds, 4, &timeout, NULL) < 0 && errno != EINTR) {
         return err_set_sys(e, ERR_IO, errno, "ppoll");
     }
+    uint64_t count;
     if (fds[1].revents != 0) {
-        uint64_t count;
         (void)!read(fds[1].fd, &count, sizeof count);
         report_waiting(st);
+    }
+    if (fds[3].revents != 0) {
+        (void)!read(fds[3].fd, &count, sizeof count);
     }
     if ((fds[0].revents & (POLLIN | POLLERR | POLLHUP)) != 0 && !is_held) {
         pgconn_consume(st->pg);
@@ -365,7 +490,7 @@ block(struct stream *st, struct err *e)
 static int
 wait_for_more(struct stream *st, struct err *e)
 {
-    if (st->held.n == 0) {
+    if (st->held.n == 0 && !is_standing(st)) {
         if (st->has_taken) {
             /* More has probably come meanwhile, and reading it costs no more than asking. */
             st->has_taken = false;
@@ -387,6 +512,9 @@ turn(struct stream *st, struct err *e)
     int rc = take_durable(st, e);
     if (rc == 0) {
         rc = drain(st, e);
+    }
+    if (rc == 0) {
+        rc = serve_reread(st, e);
     }
     if (rc == 0) {
         rc = submit_if_due(st, e);
@@ -458,7 +586,7 @@ loop(struct stream *st, struct err *e)
         if (rc == 0) {
             rc = shed_memory(st, e);
         }
-        if (rc == 0 && (st->is_dry || st->held.n > 0)) {
+        if (rc == 0 && (st->is_dry || st->held.n > 0 || is_standing(st))) {
             rc = wait_for_more(st, e);
         }
         if (rc != 0) {
@@ -474,10 +602,20 @@ stream_run(const struct stream_conf *c, bool *ret_renews, struct err *e)
     struct feed_conf cc = {.proven_lsn = c->session->proven_lsn,
         .next_schema = c->session->next_schema,
         .raw_text = pgconn_is_raw_text(c->replication),
+        .xmax = c->xmax,
         .find_key = find_key,
         .arg = &st};
+    struct reread_conf rc_conf = {.socket = c->broker_socket,
+        .plain = c->plain,
+        .publication = c->publication,
+        .monitor = c->monitor};
     int rc = sender_open(c->append_socket, c->session, &st.sender, e);
     if (rc != 0) {
+        return rc;
+    }
+    rc = reread_open(&rc_conf, &st.reread, e);
+    if (rc != 0) {
+        sender_close(st.sender);
         return rc;
     }
     feed_init(&st.feed, &cc);
@@ -492,6 +630,7 @@ stream_run(const struct stream_conf *c, bool *ret_renews, struct err *e)
         /* The append under way may hang for a while. */
         monitor_set_state(c->monitor, API_SOURCE_RETRYING, e->msg);
     }
+    reread_close(st.reread);
     sender_close(st.sender);
     feed_fini(&st.feed);
     pgconn_close(st.asking);

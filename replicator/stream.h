@@ -14,7 +14,10 @@ struct stream_conf {            /* borrowed for the call */
     const struct pgconn_conf
         *plain; /* for a connection that asks for primary keys, when one is needed */
     const char *append_socket;
+    const char *broker_socket; /* oneslot.sock: rows to be read again are asked there */
+    const char *publication;
     const struct api_session *session;
+    uint64_t xmax; /* of a snapshot taken since the session is open */
     struct monitor *monitor;
     int stop_fd;
 };
