@@ -15,9 +15,9 @@
  *     shop.item.place: '{"type":"geo_point"}'         a property as it is: the user's own risk
  *     shop.item.secret: none                          in `_source`, not in the mapping
  *
- * The last pattern that matches SCHEMA.TABLE.COLUMN counts. `flattened` (OpenSearch:
- * flat_object) refuses scalars, arrays and deep nesting: the one type that is the user's risk
- * without being spelled out. */
+ * The last pattern that matches SCHEMA.TABLE.COLUMN (as PostgreSQL has the names) counts.
+ * `flattened` (OpenSearch: flat_object) refuses scalars, arrays and deep nesting: the one type
+ * that is the user's risk without being spelled out. */
 #ifndef ONESLOT_SINKS_ELASTICSEARCH_ES_MAPPING_H
 #define ONESLOT_SINKS_ELASTICSEARCH_ES_MAPPING_H
 
@@ -56,14 +56,13 @@ void es_mapping_put_create(struct buf *b, const struct es_dialect *d, const stru
 /* Marks in is_new[0..s->ncols) the columns that have no field in `properties` (raw JSON object,
  * or empty: the member `properties` of an existing mapping) though they should have one;
  * returns how many, or a negative ERR_CORRUPT when properties cannot be read. */
-int es_mapping_find_new(const struct schema *s, const struct es_dialect *d,
-    const struct conf_node *overrides, struct str properties, bool *is_new,
-    struct err *e) MUST_CHECK;
+int es_mapping_find_new(const struct schema *s, const struct conf_node *overrides,
+    struct str properties, bool *is_new, struct err *e) MUST_CHECK;
 /* Appends the body of PUT /INDEX/_mapping: those columns' properties. */
 void es_mapping_put_extension(struct buf *b, const struct es_dialect *d, const struct schema *s,
     const struct conf_node *overrides, const bool *is_new);
-/* Appends the body of PUT /INDEX/_settings that makes room for them: to be sent before. fields:
- * how many the mapping has (es_mapping_find_new's table of columns may be older than it). */
+/* Appends the body of PUT /INDEX/_settings that makes room for them, to be sent before. fields:
+ * how many the mapping has (es_live). */
 void es_mapping_put_limit(struct buf *b, const struct schema *s, size_t fields);
 
 #endif
