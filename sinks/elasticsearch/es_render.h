@@ -17,7 +17,7 @@
 struct es_shape {
     uint32_t schema_id; /* log-wide, never reused: the caller's key for keeping shapes */
     uint32_t ncols;
-    struct str *fields; /* `"name":` of each column */
+    struct str *fields; /* `,"name":` of each column */
     char *memory;
 };
 /* Returns owned; copies what it needs. */
