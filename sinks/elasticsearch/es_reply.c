@@ -334,7 +334,11 @@ es_reply_put_reason(struct buf *b, const struct es_item *item)
         put_whole_reason(b, item->reason);
         return;
     }
-    struct str field = field_of(item->reason);
+    /* In quotes stand values of the document. */
+    struct str reason = item->reason;
+    const char *quote = reason.n == 0 ? NULL : memchr(reason.p, '\'', reason.n);
+    reason.n = quote == NULL ? reason.n : (size_t)(quote - reason.p);
+    struct str field = field_of(reason);
     if (field.n > 0) {
         buf_puts(b, " at field ");
         put_name(b, field);
@@ -390,6 +394,14 @@ es_reply_whole(unsigned status, struct str body)
     default:
         return status >= 300 && status <= 499 ? ES_WHOLE_STOP : ES_WHOLE_RETRY;
     }
+}
+
+bool
+es_reply_is_error(struct str body, const char *type)
+{
+    struct es_item error;
+    return take_error_body(body, &error) &&
+           (str_is(error.type, type) || str_is(error.cause, type));
 }
 
 void

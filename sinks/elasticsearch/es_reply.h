@@ -66,8 +66,8 @@ enum es_whole es_reply_whole(unsigned status, struct str body);
 /* Appends a sentence about an answer that is no success: status, and of an error body its type;
  * with_reason also its reason (bounded): only for requests that carry no document. */
 void es_reply_put_error(struct buf *b, unsigned status, struct str body, bool with_reason);
-/* True when the body is an error of this type (index_not_found_exception, ...) at any level of
- * its root causes. */
+/* True when the body is an error of this type (index_not_found_exception, ...), or was caused
+ * by one. */
 bool es_reply_is_error(struct str body, const char *type);
 
 /* ---- GET / ---- */
@@ -119,7 +119,7 @@ bool es_reply_is_of_table(const struct es_live *live, const struct schema *s);
 /* ---- a page of a search (sort by _doc, version: true, _source: false) ---- */
 
 struct es_hit {
-    struct str id; /* raw: the contents of a JSON string */
+    struct str id; /* raw contents of a JSON string: es_scan_put_unescaped makes it an id */
     uint64_t version;
 };
 
@@ -132,7 +132,4 @@ struct es_page {
 /* At most max hits are written. ERR_CLOSED as above, also with more than max. */
 int es_reply_page(struct str body, struct es_hit *hits, size_t max, struct es_page *ret,
     struct err *e) MUST_CHECK;
-/* Appends raw contents of a JSON string as the bytes that it stands for. */
-bool es_reply_put_unescaped(struct buf *b, struct str raw);
-
 #endif
