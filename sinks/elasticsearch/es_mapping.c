@@ -191,10 +191,10 @@ static struct str
 override_of(const struct schema *s, const struct schema_col *c, const struct conf_node *all)
 {
     struct str found = {0};
-    struct buf auto_buf name;
     if (all == NULL || all->kind != CONF_MAPPING) {
         return found;
     }
+    struct buf auto_buf name;
     buf_init(&name, SIZE_MAX);
     buf_put_str(&name, s->ns);
     buf_putc(&name, '.');
