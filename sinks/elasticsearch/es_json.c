@@ -44,14 +44,18 @@ grown(void *old, const void *few, size_t *cap, size_t size)
     return bigger;
 }
 
-static void
+static bool
 open_level(struct walk *w, bool is_object)
 {
+    if (w->nlevels == ES_JSON_DEPTH_MAX) {
+        return false;
+    }
     if (w->nlevels == w->levels_cap) {
         w->levels = grown(w->levels, w->few_levels, &w->levels_cap, sizeof *w->levels);
     }
     w->levels[w->nlevels++] = (struct level){.is_object = is_object, .first = w->nmembers};
     buf_putc(w->b, is_object ? '{' : '[');
+    return true;
 }
 
 /* ---- repeated keys ---- */
@@ -230,7 +234,9 @@ begin_value(struct walk *w, bool *is_open)
     bool is_object = es_scan_char(&w->sc, '{');
     *is_open = false;
     if (is_object || es_scan_char(&w->sc, '[')) {
-        open_level(w, is_object);
+        if (!open_level(w, is_object)) {
+            return false;
+        }
         if (es_scan_char(&w->sc, is_object ? '}' : ']')) {
             close_level(w);
             return true;
@@ -305,4 +311,41 @@ es_json_put(struct buf *b, struct str text)
         free(w.members);
     }
     return is_ok;
+}
+
+/* Where the string that begins at p[at] ends: behind its quote. */
+static size_t
+after_string(struct str text, size_t at)
+{
+    at++;
+    while (at < text.n && text.p[at] != '"') {
+        at += text.p[at] == '\\' ? 2 : 1;
+    }
+    return at + 1;
+}
+
+bool
+es_json_is_too_deep(struct str text)
+{
+    size_t depth = 0;
+    if (text.n <= 2 * ES_JSON_DEPTH_MAX) {
+        return false; /* too short for so many pairs */
+    }
+    for (size_t i = 0; i < text.n;) {
+        char c = text.p[i];
+        if (c == '"') {
+            i = after_string(text, i);
+            continue;
+        }
+        if (c == '{' || c == '[') {
+            depth++;
+        } else if ((c == '}' || c == ']') && depth > 0) {
+            depth--;
+        }
+        if (depth > ES_JSON_DEPTH_MAX) {
+            return true;
+        }
+        i++;
+    }
+    return false;
 }

@@ -2,6 +2,7 @@
  * property, and a type's name in the option `mapping` -> a property. */
 #include "sinks/elasticsearch/es_mapping.h"
 
+#include "proto/base/check.h"
 #include "proto/base/digest.h"
 #include "proto/base/json.h"
 #include "proto/glob.h"
@@ -322,7 +323,8 @@ put_property(struct buf *b, const struct es_dialect *d, const struct schema *s,
     if (as.n == 0) {
         buf_puts(b, class_properties[class]);
     } else if (is_json(as)) {
-        (void)es_json_put(b, as); /* es_mapping_check has read it */
+        bool is_ok = es_json_put(b, as); /* es_mapping_check has read it */
+        CHECK(is_ok || b->failed);
     } else {
         put_named(b, d, as, class);
     }

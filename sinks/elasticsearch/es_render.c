@@ -53,28 +53,29 @@ es_shape_free(struct es_shape *shape)
 
 /* ---- documents ---- */
 
-void
+bool
 es_render_put_value(
     struct buf *b, const struct schema *s, const struct schema_col *c, struct str text)
 {
-    bool is_json = c->json == SCHEMA_JSON_JSON && (!s->raw_text || json_is_utf8(text));
-    if (!is_json) {
-        record_json_put_value(b, s, c, text);
-    } else if (!es_json_put(b, text)) {
-        json_put_string(b, text); /* not JSON, which PostgreSQL would not have stored */
+    bool is_text = !s->raw_text || json_is_utf8(text);
+    if (is_text && c->json == SCHEMA_JSON_JSON) {
+        return es_json_put(b, text) || b->failed;
     }
+    if (is_text && c->json == SCHEMA_JSON_JSONB && es_json_is_too_deep(text)) {
+        return false;
+    }
+    record_json_put_value(b, s, c, text);
+    return true;
 }
 
-/* What fill holds was read from JSON and is JSON. */
-static void
+static bool
 put_filled(struct buf *b, const struct str *fill, uint32_t i)
 {
     CHECK(fill != NULL && fill[i].p != NULL);
-    bool is_ok = es_json_put(b, fill[i]);
-    CHECK(is_ok || b->failed);
+    return es_json_put(b, fill[i]) || b->failed;
 }
 
-static inline void
+static inline bool
 put_column(struct buf *b, const struct schema *s, const struct schema_col *c,
     const struct record_value *v)
 {
@@ -83,26 +84,39 @@ put_column(struct buf *b, const struct schema *s, const struct schema_col *c,
     } else if (c->json == SCHEMA_JSON_STRING && !s->raw_text) {
         json_put_string(b, v->text);
     } else {
-        es_render_put_value(b, s, c, v->text);
+        return es_render_put_value(b, s, c, v->text);
     }
+    return true;
 }
 
-void
-es_render_put_source(struct buf *b, const struct es_shape *shape, const struct schema *s,
+/* Appends each column with a comma before it. */
+static bool
+put_columns(struct buf *b, const struct es_shape *shape, const struct schema *s,
     const struct record_value *row, const struct str *fill)
 {
-    CHECK(shape->ncols == s->ncols);
-    size_t from = b->n;
     for (uint32_t i = 0; i < s->ncols; i++) {
         if (row[i].kind == RECORD_ABSENT) {
             continue;
         }
         buf_put_str(b, shape->fields[i]);
-        if (row[i].kind == RECORD_UNCHANGED) {
-            put_filled(b, fill, i);
-        } else {
-            put_column(b, s, &s->cols[i], &row[i]);
+        bool is_ok = row[i].kind == RECORD_UNCHANGED ? put_filled(b, fill, i)
+                                                     : put_column(b, s, &s->cols[i], &row[i]);
+        if (!is_ok) {
+            return false;
         }
+    }
+    return true;
+}
+
+bool
+es_render_put_source(struct buf *b, const struct es_shape *shape, const struct schema *s,
+    const struct record_value *row, const struct str *fill)
+{
+    CHECK(shape->ncols == s->ncols);
+    size_t from = b->n;
+    if (!put_columns(b, shape, s, row, fill)) {
+        b->n = from;
+        return false;
     }
     if (b->n == from) {
         buf_putc(b, '{');
@@ -110,6 +124,7 @@ es_render_put_source(struct buf *b, const struct es_shape *shape, const struct s
         b->p[from] = '{'; /* the first comma */
     }
     buf_putc(b, '}');
+    return true;
 }
 
 /* ---- actions ---- */
@@ -126,14 +141,19 @@ put_target(struct buf *b, const struct es_target *to)
     PUT(b, ",\"version_type\":\"external_gte\",\"require_alias\":true}}\n");
 }
 
-void
+bool
 es_render_put_index(struct buf *b, const struct es_shape *shape, const struct schema *s,
     const struct record_value *row, const struct str *fill, const struct es_target *to)
 {
+    size_t from = b->n;
     PUT(b, "{\"index");
     put_target(b, to);
-    es_render_put_source(b, shape, s, row, fill);
+    if (!es_render_put_source(b, shape, s, row, fill)) {
+        b->n = from;
+        return false;
+    }
     buf_putc(b, '\n');
+    return true;
 }
 
 void

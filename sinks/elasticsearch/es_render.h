@@ -10,7 +10,10 @@
 #ifndef ONESLOT_SINKS_ELASTICSEARCH_ES_RENDER_H
 #define ONESLOT_SINKS_ELASTICSEARCH_ES_RENDER_H
 
+#include <stdbool.h>
+
 #include "proto/base/buf.h"
+#include "proto/base/err.h"
 #include "proto/record.h"
 
 /* What all documents of a schema version share, rendered once: the fields' names. Immutable. */
@@ -33,15 +36,17 @@ struct es_target {
 /* Appends action and document. shape: of s. fill: per column the raw JSON text of an unchanged
  * one's value (one value, valid JSON; white space is removed); NULL where none is unchanged.
  * A column that is unchanged and has no fill is a bug. When b has no room it is `failed` and
- * the caller cuts back to where it was. */
-void es_render_put_index(struct buf *b, const struct es_shape *shape, const struct schema *s,
-    const struct record_value *row, const struct str *fill, const struct es_target *to);
+ * the caller cuts back to where it was. False, and nothing appended: a json value is nested
+ * deeper than ES_JSON_DEPTH_MAX, so the row must be rejected and never sent. */
+bool es_render_put_index(struct buf *b, const struct es_shape *shape, const struct schema *s,
+    const struct record_value *row, const struct str *fill,
+    const struct es_target *to) MUST_CHECK;
 void es_render_put_delete(struct buf *b, const struct es_target *to);
-/* Appends the document alone. */
-void es_render_put_source(struct buf *b, const struct es_shape *shape, const struct schema *s,
-    const struct record_value *row, const struct str *fill);
-/* Appends a value of an old row as the raw JSON that `fill` takes. */
-void es_render_put_value(
-    struct buf *b, const struct schema *s, const struct schema_col *c, struct str text);
+/* Appends the document alone; false as above. */
+bool es_render_put_source(struct buf *b, const struct es_shape *shape, const struct schema *s,
+    const struct record_value *row, const struct str *fill) MUST_CHECK;
+/* Appends a value of an old row as the raw JSON that `fill` takes; false as above. */
+bool es_render_put_value(struct buf *b, const struct schema *s, const struct schema_col *c,
+    struct str text) MUST_CHECK;
 
 #endif

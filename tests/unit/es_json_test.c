@@ -101,26 +101,56 @@ test_what_is_not_json_appends_nothing(void **state)
 }
 
 static void
-test_depth_costs_no_stack(void **state)
+put_deep(struct buf *b, size_t depth)
 {
-    enum { DEEP = 200000 };
+    buf_reset(b, SIZE_MAX);
+    for (size_t i = 0; i < depth; i += 2) {
+        buf_puts(b, i + 1 < depth ? "{\"]\\\"[\":[" : "[");
+    }
+    buf_puts(b, depth % 2 == 1 ? "]" : "");
+    for (size_t i = 0; i + 1 < depth; i += 2) {
+        buf_puts(b, "]}");
+    }
+}
+
+static void
+test_depth_is_limited(void **state)
+{
     struct buf auto_buf text, auto_buf got;
     struct str raw;
     (void)state;
     buf_init(&text, SIZE_MAX);
     buf_init(&got, SIZE_MAX);
-    for (int i = 0; i < DEEP; i++) {
-        buf_puts(&text, "{\"a\":[");
-    }
-    for (int i = 0; i < DEEP; i++) {
-        buf_puts(&text, "]}");
-    }
+    put_deep(&text, ES_JSON_DEPTH_MAX - 1);
     assert_true(es_json_put(&got, buf_str(&text)));
     assert_true(str_eq(buf_str(&got), buf_str(&text)));
+    assert_false(es_json_is_too_deep(buf_str(&text)));
+    put_deep(&text, ES_JSON_DEPTH_MAX + 1);
+    buf_reset(&got, SIZE_MAX);
+    assert_false(es_json_put(&got, buf_str(&text)));
+    assert_true(es_json_is_too_deep(buf_str(&text)));
+    assert_int_equal(got.n, 0);
+    put_deep(
+        &text, 2 * ES_SCAN_DEPTH_MAX); /* an answer so deep is refused, without recursion */
     struct es_scan sc = es_scan_of(buf_str(&text));
-    assert_false(es_scan_value(&sc, &raw)); /* an answer so deep is refused */
-    sc = es_scan_of((struct str){.p = text.p, .n = 1000});
     assert_false(es_scan_value(&sc, &raw));
+    put_deep(&text, ES_SCAN_DEPTH_MAX);
+    sc = es_scan_of(buf_str(&text));
+    assert_true(es_scan_value(&sc, &raw) && es_scan_end(&sc));
+}
+
+static void
+test_brackets_side_by_side_are_not_deep(void **state)
+{
+    struct buf auto_buf text;
+    (void)state;
+    buf_init(&text, SIZE_MAX);
+    buf_putc(&text, '[');
+    for (int i = 0; i < 3000; i++) {
+        buf_puts(&text, i == 0 ? "[{}]" : ",\"[[\\\"[[\",[{}]");
+    }
+    buf_putc(&text, ']');
+    assert_false(es_json_is_too_deep(buf_str(&text)));
 }
 
 static void
@@ -151,7 +181,8 @@ main(void)
         cmocka_unit_test(test_many_repeated_keys),
         cmocka_unit_test(test_lone_surrogates_are_replaced),
         cmocka_unit_test(test_what_is_not_json_appends_nothing),
-        cmocka_unit_test(test_depth_costs_no_stack),
+        cmocka_unit_test(test_depth_is_limited),
+        cmocka_unit_test(test_brackets_side_by_side_are_not_deep),
         cmocka_unit_test(test_full_buffer_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,7 @@ test_index_action_and_its_document(void **state)
     (void)state;
     buf_init(&b, SIZE_MAX);
     fill_row(row, texts);
-    es_render_put_index(&b, shape, schema, row, NULL, &target);
+    assert_true(es_render_put_index(&b, shape, schema, row, NULL, &target));
     assert_string_equal(buf_cstr(&b),
         "{\"index\":{\"_index\":\"shop.item\"," TAIL
         "{\"id\":7,\"ok\":true,\"name\":\"Zo\xc3\xab\\n\\\"x\\\"\\\\\",\"price\":\"1.10\","
@@ -90,7 +90,7 @@ test_document_is_the_new_of_the_change(void **state)
     (void)state;
     buf_init(&got, SIZE_MAX);
     buf_init(&want, SIZE_MAX);
-    es_render_put_source(&got, sh, s, row, NULL);
+    assert_true(es_render_put_source(&got, sh, s, row, NULL));
     record_json_put_row(&want, s, row);
     assert_string_equal(buf_cstr(&got), buf_cstr(&want));
     es_shape_free(sh);
@@ -110,11 +110,11 @@ test_unchanged_columns_take_the_values_given(void **state)
     buf_init(&value, SIZE_MAX);
     fill_row(row, texts);
     row[2].kind = row[5].kind = row[6].kind = RECORD_UNCHANGED;
-    es_render_put_value(&value, schema, &schema->cols[2], STR("a\"\n"));
+    assert_true(es_render_put_value(&value, schema, &schema->cols[2], STR("a\"\n")));
     fill[2] = buf_str(&value);
     fill[5] = STR("{\"k\" : [1.10,\n 1e400]}");
     fill[6] = STR("null");
-    es_render_put_source(&b, shape, schema, row, fill);
+    assert_true(es_render_put_source(&b, shape, schema, row, fill));
     assert_string_equal(buf_cstr(&b),
         "{\"id\":7,\"ok\":null,\"name\":\"a\\\"\\n\",\"price\":null,\"f\":null,"
         "\"j\":{\"k\":[1.10,1e400]},\"jb\":null,\"%5Fid\":null,\"a%2Eb\":null}");
@@ -131,13 +131,13 @@ test_newline_in_a_key_does_not_become_a_second_action(void **state)
     struct schema *s = es_support_schema(evil_cols, false);
     struct es_shape *sh = es_shape_new(s);
     struct record_value row[] = {
-        es_support_text(evil), es_support_text(evil), es_support_text(evil)};
+        es_support_text(evil), es_support_text("{\n\"a\"\r:\n1}\n"), es_support_text(evil)};
     const struct es_target to = {.alias = str_from(evil), .id = str_from(evil), .version = 5};
     struct buf auto_buf b;
     struct err e;
     (void)state;
     buf_init(&b, SIZE_MAX);
-    es_render_put_index(&b, sh, s, row, NULL, &to);
+    assert_true(es_render_put_index(&b, sh, s, row, NULL, &to));
     es_render_put_delete(&b, &to);
     const char *line = buf_cstr(&b);
     for (unsigned i = 0; i < 3; i++) {
@@ -155,8 +155,7 @@ test_newline_in_a_key_does_not_become_a_second_action(void **state)
         } else {
             assert_int_equal(json_size(root), 3);
             assert_true(json_str(json_get(root, "k"), &id) && str_is(id, evil));
-            /* not JSON, though PostgreSQL has no such json: text, never pasted */
-            assert_true(json_str(json_get(root, "j"), &id) && str_is(id, evil));
+            assert_true(json_is_object(json_get(root, "j")));
         }
         json_free(root);
         line = end + 1;
@@ -164,6 +163,66 @@ test_newline_in_a_key_does_not_become_a_second_action(void **state)
     assert_string_equal(line, "");
     es_shape_free(sh);
     schema_unref(s);
+}
+
+/* A value that PostgreSQL cannot hold is not pasted either: the row is refused. */
+static void
+test_json_that_is_none_is_not_sent(void **state)
+{
+    static const char *const bad[] = {"{\"a\":1}\n{\"delete\":{}}", "\"a\nb\"", "{", "x"};
+    static const char *texts[NCOLS] = {"7"};
+    struct record_value row[NCOLS];
+    struct buf auto_buf b;
+    (void)state;
+    buf_init(&b, SIZE_MAX);
+    buf_puts(&b, "before");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        fill_row(row, texts);
+        row[5] = es_support_text(bad[i]);
+        assert_false(es_render_put_index(&b, shape, schema, row, NULL, &target));
+        assert_string_equal(buf_cstr(&b), "before");
+    }
+}
+
+static void
+put_deep(struct buf *b, size_t depth)
+{
+    for (size_t i = 0; i < depth; i++) {
+        buf_putc(b, '[');
+    }
+    for (size_t i = 0; i < depth; i++) {
+        buf_putc(b, ']');
+    }
+}
+
+/* Elasticsearch 7.17 ends with a StackOverflowError on a document nested 3000 deep, and would
+ * again each time it is sent. */
+static void
+test_json_nested_too_deep_is_never_sent(void **state)
+{
+    static const char *texts[NCOLS] = {"7"};
+    struct record_value row[NCOLS];
+    struct str fill[NCOLS] = {{0}};
+    struct buf auto_buf b, auto_buf deep;
+    (void)state;
+    buf_init(&b, SIZE_MAX);
+    buf_init(&deep, SIZE_MAX);
+    for (size_t depth = 999; depth <= 1000; depth++) {
+        buf_reset(&deep, SIZE_MAX);
+        put_deep(&deep, depth);
+        for (unsigned col = 5; col <= 6; col++) { /* json, jsonb */
+            fill_row(row, texts);
+            row[col].kind = RECORD_TEXT;
+            row[col].text = buf_str(&deep);
+            size_t from = b.n;
+            assert_int_equal(
+                es_render_put_index(&b, shape, schema, row, NULL, &target), depth == 999);
+            assert_int_equal(b.n > from, depth == 999);
+            row[col].kind = RECORD_UNCHANGED;
+            fill[col] = buf_str(&deep);
+            assert_int_equal(es_render_put_source(&b, shape, schema, row, fill), depth == 999);
+        }
+    }
 }
 
 static void
@@ -177,7 +236,7 @@ test_sql_ascii_bytes_are_base64(void **state)
     struct buf auto_buf b;
     (void)state;
     buf_init(&b, SIZE_MAX);
-    es_render_put_source(&b, sh, s, row, NULL);
+    assert_true(es_render_put_source(&b, sh, s, row, NULL));
     assert_string_equal(
         buf_cstr(&b), "{\"id\":{\"base64\":\"/w==\"},\"j\":{\"base64\":\"eyJhIjoi/yJ9\"}}");
     es_shape_free(sh);
@@ -194,11 +253,11 @@ test_full_buffer_fails(void **state)
     (void)state;
     buf_init(&whole, SIZE_MAX);
     fill_row(row, texts);
-    es_render_put_index(&whole, shape, schema, row, NULL, &target);
+    assert_true(es_render_put_index(&whole, shape, schema, row, NULL, &target));
     for (size_t max = 0; max < whole.n; max++) {
         struct buf auto_buf b;
         buf_init(&b, max);
-        es_render_put_index(&b, shape, schema, row, NULL, &target);
+        assert_true(es_render_put_index(&b, shape, schema, row, NULL, &target));
         assert_false(buf_ok(&b));
     }
 }
@@ -212,6 +271,8 @@ main(void)
         cmocka_unit_test(test_document_is_the_new_of_the_change),
         cmocka_unit_test(test_unchanged_columns_take_the_values_given),
         cmocka_unit_test(test_newline_in_a_key_does_not_become_a_second_action),
+        cmocka_unit_test(test_json_that_is_none_is_not_sent),
+        cmocka_unit_test(test_json_nested_too_deep_is_never_sent),
         cmocka_unit_test(test_sql_ascii_bytes_are_base64),
         cmocka_unit_test(test_full_buffer_fails),
     };
