@@ -29,13 +29,17 @@ enum class {
     CLASS_KEPT /* in _source only */
 };
 
-/* Seconds with whatever PostgreSQL has left of their six decimals. */
-#define TIME_FORMAT    "uuuu-MM-dd HH:mm:ss[.SSSSSS][.SSSSS][.SSSS][.SSS][.SS][.S]"
-#define OTHER_FORMATS  "||strict_date_optional_time||epoch_millis"
+/* Dates: the first format is what answers are printed in; all are read, in documents and in
+ * queries. Seconds with whatever PostgreSQL has left of their six decimals. */
 #define LENIENT        "\"ignore_malformed\":true}"
-#define DATE_TAIL      "\"format\":\"uuuu-MM-dd" OTHER_FORMATS "\"," LENIENT
-#define STAMP_TAIL     "\"format\":\"" TIME_FORMAT OTHER_FORMATS "\"," LENIENT
-#define STAMPTZ_TAIL   "\"format\":\"" TIME_FORMAT "[xxx][x]" OTHER_FORMATS "\"," LENIENT
+#define TIME           "uuuu-MM-dd HH:mm:ss[.SSSSSS][.SSSSS][.SSSS][.SSS][.SS][.S]"
+#define ISO            "strict_date_optional_time||"
+#define ISO_NANOS      "strict_date_optional_time_nanos||"
+#define MILLIS         "||epoch_millis\"," LENIENT
+#define FORMAT         "\"format\":\""
+#define DATE_TAIL      FORMAT "uuuu-MM-dd||strict_date_optional_time" MILLIS
+#define STAMP_TAIL     TIME MILLIS
+#define STAMPTZ_TAIL   TIME "[xxx][x]" MILLIS
 #define IGNORE_ABOVE   "\"ignore_above\":8191" /* * 4 bytes is what Lucene takes for a term */
 #define KEYWORD        "{\"type\":\"keyword\"," IGNORE_ABOVE
 #define KEYWORD_BESIDE "\"fields\":{\"keyword\":" KEYWORD "}}}"
@@ -53,8 +57,8 @@ static const char *const class_properties[] = {
     [CLASS_DOUBLE] = NUMBER("double"),
     [CLASS_NUMERIC] = KEYWORD ",\"fields\":{\"num\":" NUMBER("double") "}}",
     [CLASS_DATE] = "{\"type\":\"date\"," DATE_TAIL,
-    [CLASS_TIMESTAMP] = "{\"type\":\"date\"," STAMP_TAIL,
-    [CLASS_TIMESTAMPTZ] = "{\"type\":\"date\"," STAMPTZ_TAIL,
+    [CLASS_TIMESTAMP] = "{\"type\":\"date\"," FORMAT ISO STAMP_TAIL,
+    [CLASS_TIMESTAMPTZ] = "{\"type\":\"date\"," FORMAT ISO STAMPTZ_TAIL,
     [CLASS_IP] = "{\"type\":\"ip\",\"ignore_malformed\":true," KEYWORD_BESIDE,
     [CLASS_KEPT] = KEPT,
 };
@@ -276,13 +280,16 @@ es_mapping_check(const struct conf_node *overrides, struct err *e)
 static void
 put_date(struct buf *b, struct str type, enum class class)
 {
+    const char *iso = str_is(type, "date") ? FORMAT ISO : FORMAT ISO_NANOS;
     buf_puts(b, "{\"type\":\"");
     buf_put_str(b, type);
     buf_puts(b, "\",");
-    buf_puts(b, class == CLASS_DATE          ? DATE_TAIL
-                : class == CLASS_TIMESTAMP   ? STAMP_TAIL
-                : class == CLASS_TIMESTAMPTZ ? STAMPTZ_TAIL
-                                             : LENIENT);
+    if (class == CLASS_TIMESTAMP || class == CLASS_TIMESTAMPTZ) {
+        buf_puts(b, iso);
+        buf_puts(b, class == CLASS_TIMESTAMP ? STAMP_TAIL : STAMPTZ_TAIL);
+    } else {
+        buf_puts(b, class == CLASS_DATE ? DATE_TAIL : LENIENT);
+    }
 }
 
 static void

@@ -156,6 +156,8 @@ take_item(struct es_scan *sc, struct es_item *item)
             (void)es_scan_u64(sc, &status);
         } else if (str_is(key, "error")) {
             take_error(sc, item);
+        } else if (str_is(key, "_index")) {
+            item->index = string_or_none(sc);
         } else {
             es_scan_skip(sc);
         }

@@ -39,6 +39,10 @@ struct es_item {
     uint16_t status;
     /* raw JSON string contents (escaped), empty when absent: */
     struct str type, cause, reason;
+    /* Of a delete the index that it went to. When that is the alias itself, there was no alias:
+     * a delete with an external version makes an index where none is, require_alias or not
+     * (seen with 7.17 and 8.19). It must not be counted as done; the stray index is empty. */
+    struct str index;
 };
 
 /* Reads the body of a 200 to a _bulk of n actions: n items, in order. is_delete[i]: what was

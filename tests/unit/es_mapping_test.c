@@ -71,10 +71,11 @@ test_field_of_every_type(void **state)
             "\"double\",\"ignore_malformed\":true}}}"},
         {{"c", 25, false, 0, NULL}, TEXT}, {{"c", 1043, false, 0, NULL}, TEXT},
         {{"c", 2950, false, 0, NULL}, KEYWORD}, {{"c", 19, false, 0, NULL}, KEYWORD},
-        {{"c", 1082, false, 0, NULL}, "{\"type\":\"date\",\"format\":\"uuuu-MM-dd" DATE_TAIL},
-        {{"c", 1114, false, 0, NULL}, "{\"type\":\"date\",\"format\":\"" TIME DATE_TAIL},
+        {{"c", 1082, false, 0, NULL},
+            "{\"type\":\"date\",\"format\":\"uuuu-MM-dd||strict_date_optional_time" DATE_TAIL},
+        {{"c", 1114, false, 0, NULL}, "{\"type\":\"date\",\"format\":\"" ISO TIME DATE_TAIL},
         {{"c", 1184, false, 0, NULL},
-            "{\"type\":\"date\",\"format\":\"" TIME "[xxx][x]" DATE_TAIL},
+            "{\"type\":\"date\",\"format\":\"" ISO TIME "[xxx][x]" DATE_TAIL},
         {{"c", 1083, false, 0, NULL}, KEYWORD}, {{"c", 1186, false, 0, NULL}, KEYWORD},
         {{"c", 114, false, 0, NULL}, KEPT}, {{"c", 3802, false, 0, NULL}, KEPT},
         {{"c", 17, false, 0, NULL}, KEPT},
@@ -131,7 +132,9 @@ test_overrides(void **state)
             "{\"type\":\"flattened\",\"ignore_above\":8191}", false},
         {"mapping:\n  shop.item.c: flattened\n", "{\"type\":\"flat_object\"}", true},
         {"mapping:\n  shop.item.c: date_nanos\n",
-            "{\"type\":\"date_nanos\",\"format\":\"" TIME DATE_TAIL, false},
+            "{\"type\":\"date_nanos\",\"format\":\"strict_date_optional_time_nanos||" TIME
+                DATE_TAIL,
+            false},
         {"mapping:\n  shop.item.c: '{ \"type\": \"scaled_float\", \"scaling_factor\": 100 }'\n",
             "{\"type\":\"scaled_float\",\"scaling_factor\":100}", false},
         {"mapping:\n  shop.item.c: version\n", "{\"type\":\"version\"}", false},
@@ -148,7 +151,7 @@ test_overrides(void **state)
         buf_reset(&want, SIZE_MAX);
         buf_printf(&want, "{\"properties\":{\"c\":%s}}",
             cases[i].want != NULL ? cases[i].want
-                                  : "{\"type\":\"date\",\"format\":\"" TIME DATE_TAIL);
+                                  : "{\"type\":\"date\",\"format\":\"" ISO TIME DATE_TAIL);
         assert_string_equal(buf_cstr(&b), buf_cstr(&want));
     }
     property_of(&b, (struct es_support_col){"c", 25, false, 0, NULL}, false,
