@@ -42,7 +42,8 @@ property_of(struct buf *b, struct es_support_col col, bool raw_text, const char 
     conf_free(doc);
 }
 
-#define DATE_TAIL "||strict_date_optional_time||epoch_millis\",\"ignore_malformed\":true}"
+#define ISO       "strict_date_optional_time||"
+#define DATE_TAIL "||epoch_millis\",\"ignore_malformed\":true}"
 #define TIME      "uuuu-MM-dd HH:mm:ss[.SSSSSS][.SSSSS][.SSSS][.SSS][.SS][.S]"
 #define KEYWORD   "{\"type\":\"keyword\",\"ignore_above\":8191}"
 #define TEXT      "{\"type\":\"text\",\"fields\":{\"keyword\":" KEYWORD "}}"
