@@ -407,6 +407,9 @@ es_mapping_put_create(struct buf *b, const struct es_dialect *d, const struct sc
 {
     buf_puts(b, "{\"settings\":{\"index.gc_deletes\":\"1h\",");
     put_limit(b, s, 0);
+    if (d->is_opensearch) { /* counts arrays of what it does not map, too: 20 by default */
+        buf_printf(b, ",\"index.mapping.depth.limit\":%d", ES_JSON_DEPTH_MAX + 2);
+    }
     buf_puts(b, "},\"aliases\":{");
     json_put_string(b, alias);
     buf_puts(b, ":{}},\"mappings\":{\"dynamic\":false,\"_meta\":");

@@ -200,6 +200,10 @@ test_body_of_creation(void **state)
         "\"properties\":{\"id\":{\"type\":\"integer\",\"ignore_malformed\":true},\"name\":" TEXT
         ",\"%5Fid\":" KEYWORD "}}}");
     assert_int_equal(json_parse(buf_str(&b), &root, &e), 0);
+    buf_reset(&b, SIZE_MAX);
+    es_mapping_put_create(&b, &opensearch, s, NULL, &meta, STR("shop.item"));
+    assert_non_null(
+        strstr(buf_cstr(&b), "fields.limit\":1000,\"index.mapping.depth.limit\":1001}"));
     json_free(root);
     schema_unref(s);
 }
