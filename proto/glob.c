@@ -30,8 +30,8 @@ next_char(struct str s, size_t at)
 }
 
 /* On a mismatch the last star takes one character more; earlier ones never need to. */
-static bool
-match_part(struct str pattern, struct str name)
+bool
+glob_match(struct str pattern, struct str name)
 {
     size_t p = 0, n = 0, star = SIZE_MAX, retry = 0;
 
@@ -80,7 +80,7 @@ glob_match_table(struct str pattern, struct str schema, struct str table)
     struct str schema_part, table_part;
 
     split(pattern, &schema_part, &table_part);
-    return match_part(schema_part, schema) && match_part(table_part, table);
+    return glob_match(schema_part, schema) && glob_match(table_part, table);
 }
 
 int

@@ -10,6 +10,8 @@
 #include "proto/base/str.h"
 
 bool glob_has_wildcard(struct str pattern);
+/* One name against one pattern without parts: dots are characters. */
+bool glob_match(struct str pattern, struct str name);
 bool glob_match_table(struct str pattern, struct str schema, struct str table);
 int glob_check(
     struct str pattern, struct err *e) MUST_CHECK; /* ERR_PARSE: empty, two dots, ... */

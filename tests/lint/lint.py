@@ -114,7 +114,7 @@ def rule_third_party_headers() -> Iterator[str]:
     users: dict[str, list[Path]] = defaultdict(list)
     for path in sources(*CODE):
         for _, name in includes(path):
-            if name in THIRD_PARTY or name.startswith(("msgpack/", "curl/", "postgresql/")):
+            if name in THIRD_PARTY or name.startswith(("msgpack/", "curl/", "postgresql/", "openssl/")):
                 users[name].append(path)
     for name, paths in users.items():
         if len(paths) > 1:
