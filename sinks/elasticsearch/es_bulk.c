@@ -16,7 +16,7 @@ struct es_bulk {
     struct es_conn *conn;
     struct sink *sink;
     struct buf body;
-    size_t limit; /* bytes of a body that holds more than one operation */
+    size_t limit;                   /* bytes of a body that holds more than one operation */
     size_t starts[ES_BULK_OPS + 1]; /* of the operations in the body, and its end */
     bool is_delete[ES_BULK_OPS];
     struct es_item items[ES_BULK_OPS];
@@ -78,35 +78,39 @@ es_bulk_keep(struct es_bulk *k, const char *text)
 
 /* ---- the body ---- */
 
-/* False, and the body as before: it has no room for the document. */
-static bool
+/* NULL; or why it can never be sent, and the body as before. */
+static const char *
 put_op(struct es_bulk *k, const struct es_op *op)
 {
     size_t from = k->body.n;
+    const char *why = NULL;
     if (op->record == NULL) {
         es_render_put_delete(&k->body, &op->to);
-    } else {
-        es_render_put_index(&k->body, op->shape, op->record->schema, op->record->new_row,
-            op->fill, &op->to);
+    } else if (!es_render_put_index(&k->body, op->shape, op->record->schema,
+                   op->record->new_row, op->fill, &op->to)) {
+        why = "a json value is nested deeper than 999 levels, which Elasticsearch refuses";
     }
-    if (buf_ok(&k->body) && k->body.n - from <= ES_BULK_DOCUMENT_MAX) {
-        return true;
+    if (!buf_ok(&k->body) || k->body.n - from > ES_BULK_DOCUMENT_MAX) {
+        why = "the document is larger than 512 MiB, which no request takes";
     }
-    k->body.n = from;
-    k->body.failed = false;
-    return false;
+    if (why != NULL) {
+        k->body.n = from;
+        k->body.failed = false;
+    }
+    return why;
 }
 
-/* Fills the body with the operations from ops on; returns how many. None: the first one is too
- * large for any body. */
+/* Fills the body with the operations from ops on; returns how many. None: the first one can
+ * never be sent, and *ret_why says why. */
 static size_t
-fill_body(struct es_bulk *k, const struct es_op *ops, size_t n)
+fill_body(struct es_bulk *k, const struct es_op *ops, size_t n, const char **ret_why)
 {
     size_t i = 0;
     buf_reset(&k->body, KEEP_BYTES);
     while (i < n && i < ES_BULK_OPS) {
         k->starts[i] = k->body.n;
-        if (!put_op(k, &ops[i])) {
+        *ret_why = put_op(k, &ops[i]);
+        if (*ret_why != NULL) {
             break;
         }
         if (i > 0 && k->body.n > k->limit) { /* one too many */
@@ -130,6 +134,13 @@ take_item(struct es_bulk *k, struct es_op *op, const struct es_item *item)
     op->status = item->status;
     op->is_alias_gone =
         item->outcome == ES_STOP && str_is(item->type, "index_not_found_exception");
+    if (op->record == NULL && str_eq(item->index, op->to.alias)) {
+        op->is_alias_gone = true; /* es_reply.h: the delete has made an index in its place */
+        op->outcome = ES_STOP;
+        op->reason = es_bulk_keep(k, "there is no alias");
+        k->is_halted = true;
+        return;
+    }
     if (item->outcome == ES_PUSHED || item->outcome == ES_BLOCKED) {
         k->sink->is_pushed_back = true;
         k->is_halted = true;
@@ -278,8 +289,8 @@ send_range(
         return halve(k, ops, base, lo, hi, e);
     }
     if (rc == ERR_TOOBIG) { /* class REJECT, but that says nothing of the document */
-        rc = err_set(e, ERR_CLOSED, "the answer to one operation is larger than %d bytes",
-            ANSWER_MAX);
+        rc = err_set(
+            e, ERR_CLOSED, "the answer to one operation is larger than %d bytes", ANSWER_MAX);
     }
     return rc != 0 ? give_up(k, ops, lo, hi, rc, e) : take_answer(k, ops, base, lo, hi, &a, e);
 }
@@ -297,11 +308,11 @@ es_bulk_send(struct es_bulk *k, struct es_op *ops, size_t n, struct err *e)
     }
     int rc = 0;
     for (size_t at = 0; rc == 0 && at < n && !k->is_halted;) {
-        size_t got = fill_body(k, ops + at, n - at);
+        const char *why = NULL;
+        size_t got = fill_body(k, ops + at, n - at, &why);
         if (got == 0) {
             ops[at].outcome = ES_REJECT;
-            ops[at].reason =
-                es_bulk_keep(k, "the document is larger than 512 MiB, which no request takes");
+            ops[at].reason = es_bulk_keep(k, why);
             at++;
             continue;
         }

@@ -25,8 +25,8 @@ struct es_node {
 
 struct es_conn {
     struct es_node *nodes;
-    size_t n, at; /* at: to be asked next */
-    size_t used;  /* was asked last */
+    size_t n, at;        /* at: to be asked next */
+    size_t used;         /* was asked last */
     char *authorization; /* a header line, or NULL */
     int64_t timeout_ms;
     struct sink *sink;
@@ -186,8 +186,8 @@ open_node(struct es_node *node, const struct es_conn_conf *conf, const char *url
 }
 
 int
-es_conn_open(const struct es_conn_conf *conf, struct sink *sink, struct es_conn **ret,
-    struct err *e)
+es_conn_open(
+    const struct es_conn_conf *conf, struct sink *sink, struct es_conn **ret, struct err *e)
 {
     struct es_conn *c = xcalloc(1, sizeof *c);
     c->sink = sink;
@@ -268,7 +268,7 @@ call_node(struct es_conn *c, const struct es_request *rq, struct err *e)
     return httpc_call(node->http,
         &(struct httpc_req){.method = rq->method,
             .path = rq->path,
-            .content_type = body.n == 0      ? NULL
+            .content_type = body.n == 0     ? NULL
                             : rq->is_ndjson ? "application/x-ndjson"
                                             : "application/json",
             .accept = "application/json",
@@ -346,13 +346,13 @@ es_conn_refused(
     int code = code_of(es_reply_whole(a->status, a->body), a->status);
     const char *advice = "";
     if (code == ERR_AUTH) {
-        advice = c->authorization == NULL
-                     ? ". Give the sink an `api_key_file`, or `username` and `password_file`"
-                     : ". Give the sink's account the rights that sinks/elasticsearch/README.md "
-                       "names";
+        advice =
+            c->authorization == NULL
+                ? ". Give the sink an `api_key_file`, or `username` and `password_file`"
+                : ". Give the sink's account the rights that sinks/elasticsearch/README.md "
+                  "names";
     } else if (code == ERR_NOSPACE) {
         advice = ". Free disk space, or take the block away";
     }
-    return err_set(
-        e, code, "%s: %s %.250s%s", what, es_conn_url(c), buf_cstr(&text), advice);
+    return err_set(e, code, "%s: %s %.250s%s", what, es_conn_url(c), buf_cstr(&text), advice);
 }

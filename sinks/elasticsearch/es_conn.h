@@ -17,7 +17,7 @@ enum es_compression { ES_COMPRESSION_AUTO, ES_COMPRESSION_NONE, ES_COMPRESSION_G
 
 struct es_conn_conf {
     const struct conf_list *urls;
-    const char *api_key_file;            /* NULL: none */
+    const char *api_key_file;             /* NULL: none */
     const char *username, *password_file; /* both or neither */
     const char *ca_file;
     enum es_compression compression; /* AUTO: unless the server is on this machine */
@@ -56,8 +56,8 @@ int es_conn_call(struct es_conn *c, const struct es_request *rq, struct es_answe
 /* The error of an answer that is no success to a request that carries no document. `what`: what
  * it was for, "cannot create the index x". 401, 403: ERR_AUTH; blocked: ERR_NOSPACE; not now:
  * ERR_BUSY; anything else: ERR_REFUSED. */
-int es_conn_refused(const struct es_conn *c, const struct es_answer *a, const char *what,
-    struct err *e);
+int es_conn_refused(
+    const struct es_conn *c, const struct es_answer *a, const char *what, struct err *e);
 
 /* The URL in use, for texts. */
 const char *es_conn_url(const struct es_conn *c);

@@ -157,8 +157,7 @@ verify_owner(
 }
 
 static int
-verify_table(
-    const struct es_tables *t, const struct schema *s, struct str alias,
+verify_table(const struct es_tables *t, const struct schema *s, struct str alias,
     const struct es_live *live, struct err *e)
 {
     int rc = verify_owner(t, alias, live, e);
@@ -253,8 +252,8 @@ create(struct es_tables *t, const struct schema *s, struct str alias, bool *ret_
     if (rc != 0) {
         return rc;
     }
-    *ret_exists = a.status != 200 &&
-                  es_reply_is_error(a.body, "resource_already_exists_exception");
+    *ret_exists =
+        a.status != 200 && es_reply_is_error(a.body, "resource_already_exists_exception");
     return a.status == 200 || *ret_exists
                ? 0
                : refused(t, &a, "cannot create the index", buf_str(&index), e);
@@ -316,8 +315,8 @@ copy_str(struct str s)
 }
 
 static int
-put_alias(const struct es_tables *t, struct buf *b, struct str ns, struct str name,
-    struct err *e)
+put_alias(
+    const struct es_tables *t, struct buf *b, struct str ns, struct str name, struct err *e)
 {
     return es_index_put_alias(b, str_from(t->conf.index), ns, name, e);
 }
@@ -354,9 +353,8 @@ find_table(
         }
     }
     struct es_table *table = xcalloc(1, sizeof *table);
-    *table = (struct es_table){.ns = copy_str(s->ns),
-        .name = copy_str(s->name),
-        .alias = copy_str(buf_str(&alias))};
+    *table = (struct es_table){
+        .ns = copy_str(s->ns), .name = copy_str(s->name), .alias = copy_str(buf_str(&alias))};
     t->tables = xreallocarray(t->tables, t->n_tables + 1, sizeof *t->tables);
     t->tables[t->n_tables++] = table;
     *ret = table;
@@ -386,8 +384,7 @@ add_version(
     struct es_version *v = xcalloc(1, sizeof *v);
     *v = (struct es_version){.schema_id = s->id, .table = table, .shape = es_shape_new(s)};
     t->versions = xreallocarray(t->versions, t->n_versions + 1, sizeof *t->versions);
-    memmove(&t->versions[at + 1], &t->versions[at],
-        (t->n_versions - at) * sizeof *t->versions);
+    memmove(&t->versions[at + 1], &t->versions[at], (t->n_versions - at) * sizeof *t->versions);
     t->versions[at] = v;
     t->n_versions++;
     return v;
@@ -472,8 +469,7 @@ static int
 check_settings(struct es_tables *t, struct str alias, struct buf *lines, struct err *e)
 {
     struct es_answer a;
-    int rc = call(
-        t, "GET", alias, "/_settings/index.gc_deletes", (struct str){0}, &a, e);
+    int rc = call(t, "GET", alias, "/_settings/index.gc_deletes", (struct str){0}, &a, e);
     if (rc != 0 || a.status != 200) {
         return rc;
     }
@@ -506,15 +502,14 @@ check_index(struct es_tables *t, struct str alias, struct buf *lines, struct err
 }
 
 static void
-check_shared(const struct sink_table *tables, const struct buf *aliases, size_t i,
-    struct buf *lines)
+check_shared(
+    const struct sink_table *tables, const struct buf *aliases, size_t i, struct buf *lines)
 {
     for (size_t j = 0; j < i; j++) {
         struct err e;
         if (aliases[i].n > 0 && str_eq(buf_str(&aliases[j]), buf_str(&aliases[i]))) {
-            struct es_table other = {.ns = tables[j].ns,
-                .name = tables[j].name,
-                .alias = buf_str(&aliases[j])};
+            struct es_table other = {
+                .ns = tables[j].ns, .name = tables[j].name, .alias = buf_str(&aliases[j])};
             (void)shared_by(&other, tables[i].ns, tables[i].name, &e);
             put_line(lines, "fault", e.msg);
             return;

@@ -24,8 +24,8 @@ struct es_version {
 
 struct es_tables_conf {
     struct es_dialect dialect;
-    const char *index;                  /* the template; passed es_index_check_template */
-    const struct conf_node *overrides;  /* of the mapping; passed es_mapping_check */
+    const char *index;                 /* the template; passed es_index_check_template */
+    const struct conf_node *overrides; /* of the mapping; passed es_mapping_check */
     uint8_t uuid[16];
     uint64_t epoch;
 };
