@@ -38,7 +38,7 @@ static const struct conf_field es_fields[] = {
     {FIELD("url", CONF_LIST, urls), .flags = CONF_REQUIRED,
         .help = "of Elasticsearch or OpenSearch; several are nodes of one cluster, the next is "
                 "taken when one fails"},
-    {FIELD("index", CONF_STRING, index), .deflt = "\"{schema}.{table}\"",
+    {FIELD("index", CONF_STRING, index), .deflt = "{schema}.{table}",
         .help = "name of a table's alias, lower-cased; behind it stands an index of its own"},
     {FIELD("api_key_file", CONF_PATH, api_key_file),
         .help = "file with an API key, ID:KEY or encoded"},

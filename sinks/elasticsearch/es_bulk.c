@@ -129,7 +129,6 @@ fill_body(struct es_bulk *k, const struct es_op *ops, size_t n, const char **ret
 static void
 take_item(struct es_bulk *k, struct es_op *op, const struct es_item *item)
 {
-    char memory[REASON_MAX];
     op->outcome = item->outcome;
     op->status = item->status;
     op->is_alias_gone =
@@ -149,7 +148,7 @@ take_item(struct es_bulk *k, struct es_op *op, const struct es_item *item)
     }
     if (item->outcome != ES_DONE && item->outcome != ES_STALE && item->outcome != ES_MISSING) {
         struct buf auto_buf text;
-        buf_init(&text, sizeof memory);
+        buf_init(&text, REASON_MAX);
         es_reply_put_reason(&text, item);
         op->reason = es_bulk_keep(k, buf_cstr(&text));
     }
