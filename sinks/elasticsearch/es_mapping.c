@@ -420,6 +420,14 @@ es_mapping_put_create(struct buf *b, const struct es_dialect *d, const struct sc
 }
 
 void
+es_mapping_put_owner(struct buf *b, const struct schema *s, const struct es_meta *meta)
+{
+    buf_puts(b, "{\"_meta\":");
+    put_meta(b, s, meta);
+    buf_putc(b, '}');
+}
+
+void
 es_mapping_put_extension(struct buf *b, const struct es_dialect *d, const struct schema *s,
     const struct conf_node *overrides, const bool *is_new)
 {

@@ -53,6 +53,9 @@ int es_mapping_check(const struct conf_node *overrides, struct err *e) MUST_CHEC
 void es_mapping_put_create(struct buf *b, const struct es_dialect *d, const struct schema *s,
     const struct conf_node *overrides, const struct es_meta *meta, struct str alias);
 
+/* Appends the body of PUT /INDEX/_mapping that says anew whose documents it holds. */
+void es_mapping_put_owner(struct buf *b, const struct schema *s, const struct es_meta *meta);
+
 /* Marks in is_new[0..s->ncols) the columns that have no field in `properties` (raw JSON object,
  * or empty: the member `properties` of an existing mapping) though they should have one;
  * returns how many, or a negative ERR_CORRUPT when properties cannot be read. */

@@ -18,7 +18,7 @@
 /* Asked for with every _bulk: `?filter_path=` this. */
 #define ES_REPLY_BULK_FILTER                                                                   \
     "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by."   \
-    "type"
+    "type,items.delete._index"
 
 /* ---- _bulk ---- */
 

@@ -1,0 +1,556 @@
+#include "sinks/elasticsearch/es_table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/base/httpc.h"
+#include "proto/base/xmalloc.h"
+#include "sinks/elasticsearch/es_index.h"
+#include "sinks/elasticsearch/es_scan.h"
+
+enum {
+    VERSIONS_MAX = 4096,
+    TRIES = 3,
+    DELETES_MIN_S = 3600,
+    FIELDS_PLENTY = 1000, /* that an index takes unless told otherwise */
+    FIELDS_PER_COLUMN = 3
+};
+
+struct es_tables {
+    struct es_conn *conn;
+    struct es_tables_conf conf;
+    struct es_table **tables;
+    struct es_version **versions; /* in order of schema_id */
+    size_t n_tables, n_versions;
+};
+
+/* ---- life ---- */
+
+struct es_tables *
+es_tables_new(struct es_conn *c, const struct es_tables_conf *conf)
+{
+    struct es_tables *t = xcalloc(1, sizeof *t);
+    t->conn = c;
+    t->conf = *conf;
+    return t;
+}
+
+static void
+free_table(struct es_table *table)
+{
+    free((void *)(uintptr_t)table->ns.p);
+    free((void *)(uintptr_t)table->name.p);
+    free((void *)(uintptr_t)table->alias.p);
+    free(table);
+}
+
+static void
+forget(struct es_tables *t)
+{
+    for (size_t i = 0; i < t->n_versions; i++) {
+        es_shape_free(t->versions[i]->shape);
+        free(t->versions[i]);
+    }
+    for (size_t i = 0; i < t->n_tables; i++) {
+        free_table(t->tables[i]);
+    }
+    t->n_versions = t->n_tables = 0;
+}
+
+void
+es_tables_free(struct es_tables *t)
+{
+    if (t == NULL) {
+        return;
+    }
+    forget(t);
+    free(t->tables);
+    free(t->versions);
+    free(t);
+}
+
+void
+es_tables_trim(struct es_tables *t)
+{
+    if (t->n_versions > VERSIONS_MAX) {
+        forget(t);
+    }
+}
+
+/* ---- requests ---- */
+
+/* METHOD /NAMEsuffix */
+static int
+call(struct es_tables *t, const char *method, struct str name, const char *suffix,
+    struct str body, struct es_answer *a, struct err *e)
+{
+    struct buf auto_buf path;
+    buf_init(&path, SIZE_MAX);
+    buf_putc(&path, '/');
+    httpc_put_escaped(&path, name);
+    buf_puts(&path, suffix);
+    return es_conn_call(t->conn,
+        &(struct es_request){.method = method, .path = buf_cstr(&path), .body = body}, a, e);
+}
+
+static int
+refused(struct es_tables *t, const struct es_answer *a, const char *what, struct str name,
+    struct err *e)
+{
+    char text[320];
+    (void)snprintf(text, sizeof text, "%s %.*s", what, (int)name.n, name.p);
+    return es_conn_refused(t->conn, a, text, e);
+}
+
+/* ---- whose index it is ---- */
+
+static bool
+is_of_this_log(const struct es_tables *t, const struct es_live *live)
+{
+    return live->has_meta && memcmp(live->uuid, t->conf.uuid, sizeof live->uuid) == 0;
+}
+
+#define ELSE_INDEX                                                                             \
+    "delete it and replay the sink from earliest, or give the sink another `index`"
+
+/* What can be told without the table's schema. */
+static int
+verify_owner(
+    const struct es_tables *t, struct str alias, const struct es_live *live, struct err *e)
+{
+    int an = (int)alias.n;
+    if (live->indices != 1) {
+        return err_set(e, ERR_FOREIGN,
+            "the alias %.*s stands for %zu indices, and a table has one. Take the others away "
+            "from the alias",
+            an, alias.p, live->indices);
+    }
+    if (str_eq(live->index, alias)) {
+        return err_set(e, ERR_FOREIGN,
+            "%.*s is an index and not an alias of oneslot's: " ELSE_INDEX, an, alias.p);
+    }
+    if (live->is_newer) {
+        return err_set(e, ERR_NEWER,
+            "the index %.*s was made by a newer oneslot: run that version, or " ELSE_INDEX,
+            (int)live->index.n, live->index.p);
+    }
+    if (!live->has_meta) {
+        return err_set(e, ERR_FOREIGN,
+            "the index %.*s (alias %.*s) was not made by oneslot: " ELSE_INDEX,
+            (int)live->index.n, live->index.p, an, alias.p);
+    }
+    if (!is_of_this_log(t, live)) {
+        return err_set(e, ERR_FOREIGN,
+            "the index %.*s (alias %.*s) is fed from another log, whose versions mean nothing "
+            "here: " ELSE_INDEX,
+            (int)live->index.n, live->index.p, an, alias.p);
+    }
+    if (live->epoch > t->conf.epoch) {
+        return err_set(e, ERR_FOREIGN,
+            "the index %.*s holds documents of epoch %" PRIu64
+            " of this log, which is at %" PRIu64 ": the log is an older copy. Bring the newer "
+            "one back, or " ELSE_INDEX,
+            (int)live->index.n, live->index.p, live->epoch, t->conf.epoch);
+    }
+    return 0;
+}
+
+static int
+verify_table(const struct es_tables *t, const struct schema *s, struct str alias,
+    const struct es_live *live, struct err *e)
+{
+    int rc = verify_owner(t, alias, live, e);
+    if (rc == 0 && !es_reply_is_of_table(live, s)) {
+        rc = err_set(e, ERR_FOREIGN,
+            "the index %.*s holds the table %.*s.%.*s with the key %.*s, and that is not "
+            "%.*s.%.*s as it is now: " ELSE_INDEX,
+            (int)live->index.n, live->index.p, (int)live->ns.n, live->ns.p, (int)live->table.n,
+            live->table.p, (int)live->keys.n, live->keys.p, (int)s->ns.n, s->ns.p,
+            (int)s->name.n, s->name.p);
+    }
+    return rc;
+}
+
+/* ---- making it ready ---- */
+
+static int
+adopt(struct es_tables *t, const struct schema *s, const struct es_live *live, struct err *e)
+{
+    struct es_meta meta = {.epoch = t->conf.epoch, .generation = live->generation};
+    struct buf auto_buf body;
+    struct es_answer a;
+    memcpy(meta.uuid, t->conf.uuid, sizeof meta.uuid);
+    buf_init(&body, SIZE_MAX);
+    es_mapping_put_owner(&body, s, &meta);
+    int rc = call(t, "PUT", live->index, "/_mapping", buf_str(&body), &a, e);
+    return rc != 0 || a.status == 200
+               ? rc
+               : refused(t, &a, "cannot write the new epoch into", live->index, e);
+}
+
+static int
+extend(struct es_tables *t, const struct schema *s, const struct es_live *live,
+    const bool *is_new, struct err *e)
+{
+    struct buf auto_buf body;
+    struct es_answer a;
+    int rc = 0;
+    buf_init(&body, SIZE_MAX);
+    if (live->fields + FIELDS_PER_COLUMN * (size_t)s->ncols > FIELDS_PLENTY) {
+        es_mapping_put_limit(&body, s, live->fields);
+        rc = call(t, "PUT", live->index, "/_settings", buf_str(&body), &a, e);
+        if (rc == 0 && a.status != 200) {
+            rc = refused(t, &a, "cannot raise the number of fields of", live->index, e);
+        }
+    }
+    buf_reset(&body, SIZE_MAX);
+    es_mapping_put_extension(&body, &t->conf.dialect, s, t->conf.overrides, is_new);
+    if (rc == 0) {
+        rc = call(t, "PUT", live->index, "/_mapping", buf_str(&body), &a, e);
+    }
+    return rc != 0 || a.status == 200
+               ? rc
+               : refused(t, &a, "cannot add columns to the mapping of", live->index, e);
+}
+
+/* An index that is there: ours, and with all columns. live points into memory of ours. */
+static int
+accept_live(struct es_tables *t, const struct schema *s, struct str alias,
+    const struct es_live *live, struct err *e)
+{
+    int rc = verify_table(t, s, alias, live, e);
+    if (rc == 0 && live->epoch < t->conf.epoch) {
+        rc = adopt(t, s, live, e);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    bool *is_new = xcalloc(s->ncols == 0 ? 1 : s->ncols, sizeof *is_new);
+    rc = es_mapping_find_new(s, t->conf.overrides, live->properties, is_new, e);
+    if (rc > 0) {
+        rc = extend(t, s, live, is_new, e);
+    }
+    free(is_new);
+    return rc;
+}
+
+/* *ret_exists: somebody else has made it meanwhile, or it stands there without its alias. */
+static int
+create(struct es_tables *t, const struct schema *s, struct str alias, bool *ret_exists,
+    struct err *e)
+{
+    struct es_meta meta = {.epoch = t->conf.epoch, .generation = ES_INDEX_FIRST_GENERATION};
+    struct buf auto_buf body, index;
+    struct es_answer a;
+    memcpy(meta.uuid, t->conf.uuid, sizeof meta.uuid);
+    buf_init(&body, SIZE_MAX);
+    buf_init(&index, SIZE_MAX);
+    es_mapping_put_create(&body, &t->conf.dialect, s, t->conf.overrides, &meta, alias);
+    es_index_put_generation(&index, alias, ES_INDEX_FIRST_GENERATION);
+    int rc = call(t, "PUT", buf_str(&index), "", buf_str(&body), &a, e);
+    if (rc != 0) {
+        return rc;
+    }
+    *ret_exists =
+        a.status != 200 && es_reply_is_error(a.body, "resource_already_exists_exception");
+    return a.status == 200 || *ret_exists
+               ? 0
+               : refused(t, &a, "cannot create the index", buf_str(&index), e);
+}
+
+/* One look: *ret_missing when there is nothing of that name. */
+static int
+look(struct es_tables *t, const struct schema *s, struct str alias, bool *ret_missing,
+    struct err *e)
+{
+    struct es_answer a;
+    struct es_live live;
+    int rc = call(t, "GET", alias, "/_mapping", (struct str){0}, &a, e);
+    if (rc != 0) {
+        return rc;
+    }
+    *ret_missing = a.status == 404 && es_reply_is_error(a.body, "index_not_found_exception");
+    if (*ret_missing) {
+        return 0;
+    }
+    if (a.status != 200) {
+        return refused(t, &a, "cannot look at the index", alias, e);
+    }
+    struct buf auto_buf body; /* live outlasts further calls */
+    buf_init(&body, SIZE_MAX);
+    buf_put_str(&body, a.body);
+    rc = es_reply_mapping(buf_str(&body), &live, e);
+    if (rc != 0) {
+        return rc;
+    }
+    return s == NULL ? verify_owner(t, alias, &live, e) : accept_live(t, s, alias, &live, e);
+}
+
+static int
+make_ready(struct es_tables *t, const struct schema *s, struct str alias, struct err *e)
+{
+    for (unsigned i = 0; i < TRIES; i++) {
+        bool is_missing = false, exists = false;
+        int rc = look(t, s, alias, &is_missing, e);
+        if (rc == 0 && is_missing) {
+            rc = create(t, s, alias, &exists, e);
+        }
+        if (rc != 0 || !exists) {
+            return rc;
+        }
+    }
+    return err_set(e, ERR_FOREIGN,
+        "the index %.*s-000001 exists and the alias %.*s does not: add the alias to it, or "
+        "delete the index and replay the sink from earliest",
+        (int)alias.n, alias.p, (int)alias.n, alias.p);
+}
+
+/* ---- what is known ---- */
+
+static struct str
+copy_str(struct str s)
+{
+    return (struct str){.p = xstrndup(s.n == 0 ? "" : s.p, s.n), .n = s.n};
+}
+
+static int
+put_alias(
+    const struct es_tables *t, struct buf *b, struct str ns, struct str name, struct err *e)
+{
+    return es_index_put_alias(b, str_from(t->conf.index), ns, name, e);
+}
+
+static int
+shared_by(const struct es_table *a, struct str ns, struct str name, struct err *e)
+{
+    return err_set(e, ERR_CONFIG,
+        "the tables %.*s.%.*s and %.*s.%.*s would share the index %.*s: leave one of them out "
+        "by `tables`, or give `index` both of {schema} and {table}",
+        (int)a->ns.n, a->ns.p, (int)a->name.n, a->name.p, (int)ns.n, ns.p, (int)name.n, name.p,
+        (int)a->alias.n, a->alias.p);
+}
+
+/* The table of that name, or one that was added. */
+static int
+find_table(
+    struct es_tables *t, const struct schema *s, const struct es_table **ret, struct err *e)
+{
+    struct buf auto_buf alias;
+    buf_init(&alias, SIZE_MAX);
+    int rc = put_alias(t, &alias, s->ns, s->name, e);
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < t->n_tables; i++) {
+        const struct es_table *have = t->tables[i];
+        if (str_eq(have->ns, s->ns) && str_eq(have->name, s->name)) {
+            *ret = have;
+            return 0;
+        }
+        if (str_eq(have->alias, buf_str(&alias))) {
+            return shared_by(have, s->ns, s->name, e);
+        }
+    }
+    struct es_table *table = xcalloc(1, sizeof *table);
+    *table = (struct es_table){
+        .ns = copy_str(s->ns), .name = copy_str(s->name), .alias = copy_str(buf_str(&alias))};
+    t->tables = xreallocarray(t->tables, t->n_tables + 1, sizeof *t->tables);
+    t->tables[t->n_tables++] = table;
+    *ret = table;
+    return 0;
+}
+
+/* Where a version of that id is, or would be. */
+static size_t
+place_of(const struct es_tables *t, uint32_t schema_id)
+{
+    size_t lo = 0, hi = t->n_versions;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (t->versions[mid]->schema_id < schema_id) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo;
+}
+
+static const struct es_version *
+add_version(
+    struct es_tables *t, size_t at, const struct schema *s, const struct es_table *table)
+{
+    struct es_version *v = xcalloc(1, sizeof *v);
+    *v = (struct es_version){.schema_id = s->id, .table = table, .shape = es_shape_new(s)};
+    t->versions = xreallocarray(t->versions, t->n_versions + 1, sizeof *t->versions);
+    memmove(&t->versions[at + 1], &t->versions[at], (t->n_versions - at) * sizeof *t->versions);
+    t->versions[at] = v;
+    t->n_versions++;
+    return v;
+}
+
+int
+es_tables_find(
+    struct es_tables *t, const struct schema *s, const struct es_version **ret, struct err *e)
+{
+    const struct es_table *table = NULL;
+    size_t at = place_of(t, s->id);
+    if (at < t->n_versions && t->versions[at]->schema_id == s->id) {
+        *ret = t->versions[at];
+        return 0;
+    }
+    if (s->nkeys == 0) {
+        return err_set(e, ERR_CONFIG,
+            "the table %.*s.%.*s has no key, and a document's id is made of it: give it a "
+            "primary key or a REPLICA IDENTITY of an index, or leave it out by the sink's "
+            "`tables`",
+            (int)s->ns.n, s->ns.p, (int)s->name.n, s->name.p);
+    }
+    int rc = find_table(t, s, &table, e);
+    if (rc == 0) {
+        rc = make_ready(t, s, table->alias, e);
+    }
+    if (rc == 0) {
+        *ret = add_version(t, at, s, table);
+    }
+    return rc;
+}
+
+int
+es_tables_look_again(struct es_tables *t, struct str alias, struct err *e)
+{
+    bool is_missing = false;
+    int rc = look(t, NULL, alias, &is_missing, e);
+    if (rc == 0 && is_missing) {
+        rc = err_set(e, ERR_FOREIGN,
+            "the alias %.*s is gone, and with it what the sink had written. Bring it back, or "
+            "replay the sink from earliest: it makes a new index and fills it",
+            (int)alias.n, alias.p);
+    }
+    return rc;
+}
+
+/* ---- check ---- */
+
+/* {"INDEX":{"settings":{"index":{"gc_deletes":"60s"}}}}: seconds; -1 when it is not set. */
+static int64_t
+read_gc_deletes(struct str body)
+{
+    static const char *const way[] = {NULL, "settings", "index", "gc_deletes"};
+    struct es_scan sc = es_scan_of(body);
+    struct str key, text;
+    int64_t ms = 0;
+    for (size_t level = 0; level < sizeof way / sizeof way[0]; level++) {
+        bool is_first = true, is_there = false;
+        if (!es_scan_object(&sc)) {
+            return -1;
+        }
+        while (!is_there && es_scan_member(&sc, &is_first, &key)) {
+            is_there = way[level] == NULL || str_is(key, way[level]);
+            if (!is_there) {
+                es_scan_skip(&sc);
+            }
+        }
+        if (!is_there) {
+            return -1;
+        }
+    }
+    return es_scan_string(&sc, &text) && conf_parse_duration(text, &ms) ? ms / 1000 : -1;
+}
+
+static void
+put_line(struct buf *lines, const char *kind, const char *text)
+{
+    buf_printf(lines, "%s: %s\n", kind, text);
+}
+
+static int
+check_settings(struct es_tables *t, struct str alias, struct buf *lines, struct err *e)
+{
+    struct es_answer a;
+    int rc = call(t, "GET", alias, "/_settings/index.gc_deletes", (struct str){0}, &a, e);
+    if (rc != 0 || a.status != 200) {
+        return rc;
+    }
+    if (read_gc_deletes(a.body) < DELETES_MIN_S) {
+        buf_printf(lines,
+            "warning: the index behind %.*s forgets deleted documents too early: set its "
+            "index.gc_deletes to 1h\n",
+            (int)alias.n, alias.p);
+    }
+    return 0;
+}
+
+/* Something about the table, or about reaching the server? */
+static bool
+is_about_table(int rc)
+{
+    return err_class(rc) == ERR_CLASS_STOP && rc != ERR_AUTH;
+}
+
+static int
+check_index(struct es_tables *t, struct str alias, struct buf *lines, struct err *e)
+{
+    bool is_missing = false;
+    int rc = look(t, NULL, alias, &is_missing, e);
+    if (rc != 0 && is_about_table(rc)) {
+        put_line(lines, "fault", e->msg);
+        return 0;
+    }
+    return rc != 0 || is_missing ? rc : check_settings(t, alias, lines, e);
+}
+
+static void
+check_shared(
+    const struct sink_table *tables, const struct buf *aliases, size_t i, struct buf *lines)
+{
+    for (size_t j = 0; j < i; j++) {
+        struct err e;
+        if (aliases[i].n > 0 && str_eq(buf_str(&aliases[j]), buf_str(&aliases[i]))) {
+            struct es_table other = {
+                .ns = tables[j].ns, .name = tables[j].name, .alias = buf_str(&aliases[j])};
+            (void)shared_by(&other, tables[i].ns, tables[i].name, &e);
+            put_line(lines, "fault", e.msg);
+            return;
+        }
+    }
+}
+
+static int
+check_one(struct es_tables *t, const struct sink_table *tables, struct buf *aliases, size_t i,
+    struct buf *lines, struct err *e)
+{
+    const struct sink_table *table = &tables[i];
+    if (!table->has_key) {
+        buf_printf(lines,
+            "fault: the table %.*s.%.*s has no key, and a document's id is made of it: give it "
+            "a primary key, or leave it out by the sink's `tables`\n",
+            (int)table->ns.n, table->ns.p, (int)table->name.n, table->name.p);
+    }
+    if (put_alias(t, &aliases[i], table->ns, table->name, e) != 0) {
+        put_line(lines, "fault", e->msg);
+        return 0;
+    }
+    check_shared(tables, aliases, i, lines);
+    return check_index(t, buf_str(&aliases[i]), lines, e);
+}
+
+int
+es_tables_check(struct es_tables *t, const struct sink_table *tables, size_t n,
+    struct buf *lines, struct err *e)
+{
+    struct buf *aliases = xcalloc(n == 0 ? 1 : n, sizeof *aliases);
+    int rc = 0;
+    for (size_t i = 0; i < n; i++) {
+        buf_init(&aliases[i], SIZE_MAX);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        rc = check_one(t, tables, aliases, i, lines, e);
+    }
+    for (size_t i = 0; i < n; i++) {
+        buf_fini(&aliases[i]);
+    }
+    free(aliases);
+    return rc;
+}
