@@ -1,6 +1,8 @@
 """The harness of the end-to-end and crash tests: real PostgreSQL servers, real oneslot processes, and the
 folds and comparisons that say whether a log is right. Tests import from here; see README.md."""
 
+from harness.elasticsearch import Document, Elasticsearch
+from harness.fake_es import FakeES
 from harness.files import file_sink
 from harness.fold import FoldError, check_log, fold
 from harness.httpclient import Http, Response
@@ -10,6 +12,9 @@ from harness.rows import assert_tables_equal, table_rows
 from harness.system import Programs, WorkFolder, free_port, lsn, wait_until
 
 __all__ = [
+    "Document",
+    "Elasticsearch",
+    "FakeES",
     "FoldError",
     "Http",
     "Oneslot",
