@@ -9,6 +9,7 @@ from harness.httpclient import Http, Response
 from harness.oneslot import Oneslot
 from harness.postgres import Postgres
 from harness.rows import assert_tables_equal, table_rows
+from harness.search import Search, make_search
 from harness.system import Programs, WorkFolder, free_port, lsn, wait_until
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "Programs",
     "Response",
     "WorkFolder",
+    "Search",
     "assert_tables_equal",
     "check_log",
     "file_sink",
     "fold",
     "free_port",
     "lsn",
+    "make_search",
     "table_rows",
     "wait_until",
 ]

@@ -16,6 +16,7 @@ from harness.elasticsearch import Elasticsearch
 from harness.fake_es import FakeES
 from harness.oneslot import Oneslot
 from harness.postgres import Postgres
+from harness.search import Search, make_search
 from harness.system import ACCOUNT, REPO, Programs, WorkFolder
 
 SEED = int(os.environ.setdefault("ONESLOT_SEED", str(random.SystemRandom().randrange(10**9))))
@@ -182,6 +183,18 @@ def fake_es(es: Elasticsearch) -> Iterator[FakeES]:
     fake = FakeES(es)
     yield fake
     fake.close()
+
+
+@pytest.fixture
+def search(make_oneslot: Callable[..., Oneslot], pg: Postgres, es: Elasticsearch) -> Search:
+    """All tables of public go to `es`; start() it when the tables are there."""
+    return make_search(make_oneslot, pg, es)
+
+
+@pytest.fixture
+def faulty(make_oneslot: Callable[..., Oneslot], pg: Postgres, es: Elasticsearch, fake_es: FakeES) -> Search:
+    """The same by way of `fake_es`."""
+    return make_search(make_oneslot, pg, es, via=fake_es)
 
 
 @pytest.fixture
