@@ -14,8 +14,8 @@ Make = Callable[..., Any]
 BIG = "(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 400))"  # stored out of line
 
 
-def begin(search: Search, table: str = "id int PRIMARY KEY, v text") -> None:
-    search.pg.sql(f"CREATE TABLE t ({table})")
+def begin(search: Search, columns: str = "id int PRIMARY KEY, v text", identity: str = "DEFAULT") -> None:
+    search.pg.sql(f"CREATE TABLE t ({columns}); ALTER TABLE t REPLICA IDENTITY {identity}")
     search.start()
 
 
@@ -66,7 +66,7 @@ def test_a_key_change_to_a_key_that_was_deleted_and_back(search: Search, pg: Pos
 
 def test_keys_swapped_at_once_under_a_deferrable_constraint(search: Search, pg: Postgres) -> None:
     """For a moment two rows share a key: neither document may be lost."""
-    begin(search, "id int PRIMARY KEY DEFERRABLE, v text); ALTER TABLE t REPLICA IDENTITY FULL; SELECT (1")
+    begin(search, "id int PRIMARY KEY DEFERRABLE, v text", "FULL")
     pg.sql("INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 10) i")
     pg.sql("UPDATE t SET id = 3 - id WHERE id IN (1, 2)")
     pg.sql("UPDATE t SET id = id % 10 + 1")
@@ -114,10 +114,8 @@ def test_a_transaction_larger_than_many_batches(search: Search, pg: Postgres) ->
 
 def test_truncate_empties_the_index(search: Search, pg: Postgres) -> None:
     """[5] Also what was not refreshed, and nothing of other tables."""
-    begin(search)
     pg.sql("CREATE TABLE u (id int PRIMARY KEY)")
-    search.oneslot.stop()
-    search.start()
+    begin(search)
     pg.sql("INSERT INTO t SELECT i, 'v' FROM generate_series(1, 3000) i; INSERT INTO u VALUES (1)")
     pg.sql("TRUNCATE t")
     search.check("public.t", "public.u")
@@ -233,7 +231,7 @@ def test_a_row_that_is_gone_is_not_read_again(search: Search, pg: Postgres) -> N
 
 def test_an_unchanged_value_under_full_comes_from_the_old_row(search: Search, pg: Postgres) -> None:
     """[7] Document present or not."""
-    begin(search, f"id int PRIMARY KEY, n int, big text); ALTER TABLE t REPLICA IDENTITY FULL; SELECT (1")
+    begin(search, "id int PRIMARY KEY, n int, big text", "FULL")
     pg.sql(f"INSERT INTO t SELECT i, 0, {BIG} FROM generate_series(1, 5) i")
     search.check()
     search.es.ask("DELETE", f"/public.t/_doc/2?version={search.versions()['2']}&version_type=external_gte")
@@ -245,7 +243,7 @@ def test_an_unchanged_value_under_full_comes_from_the_old_row(search: Search, pg
 @pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
 def test_a_key_change_carries_the_unchanged_value(search: Search, pg: Postgres, identity: str) -> None:
     """[6, 7] Also in a chain, a swap, and right behind the insert."""
-    begin(search, f"id int PRIMARY KEY, n int, big text); ALTER TABLE t REPLICA IDENTITY {identity}; SELECT (1")
+    begin(search, "id int PRIMARY KEY, n int, big text", identity)
     pg.sql(f"INSERT INTO t SELECT i, 0, {BIG} FROM generate_series(1, 6) i")
     pg.sql("UPDATE t SET id = 100 WHERE id = 1")
     in_one_transaction(
@@ -387,9 +385,6 @@ def test_a_late_worker_does_no_harm(search: Search, pg: Postgres) -> None:
     search.oneslot.wait_durable(pg)
     search.oneslot.kill("sink", signal.SIGCONT)
     search.check()
-
-
-# --- the table without a key, and what else cannot be
 
 
 def test_without_unchanged_columns_an_absent_document_is_written_whole(search: Search, pg: Postgres) -> None:

@@ -9,6 +9,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Mapping
@@ -24,6 +25,7 @@ class Request:
     headers: dict[str, str]  # names in lower case
     body: bytes  # unpacked
     is_packed: bool
+    at: float = 0.0  # when it had come, time.monotonic()
 
 
 @dataclass
@@ -282,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(headers.get("content-length", "0")))
         is_packed = headers.get("content-encoding") == "gzip"
         unpacked = gzip.decompress(body) if is_packed else body
-        answer = self.owner.answer(Request(self.command, self.path, headers, unpacked, is_packed))
+        answer = self.owner.answer(Request(self.command, self.path, headers, unpacked, is_packed, time.monotonic()))
         if answer.status is None or self.owner.is_closing.is_set():
             self._cut()
             return
