@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import pytest
 from harness import Elasticsearch, FakeES, Postgres, Search, free_port, make_search
-from harness.elasticsearch import MAX_BODY_MIB, PASSWORD, USER
+from harness.elasticsearch import MAX_BODY_MIB, PASSWORD, USER, VERSION
 from harness.fake_es import (
     Fault,
     change_items,
@@ -531,7 +531,7 @@ def test_requests_are_what_every_server_and_proxy_takes(faulty: Search, pg: Post
 
 @pytest.mark.parametrize("how", ["basic", "api key", "wrong"])
 def test_credentials(make_oneslot: Make, pg: Postgres, make_es: Make, how: str) -> None:
-    es = make_es(version="7.17.9", security=True)
+    es = make_es(version="7.17.9" if VERSION.startswith("opensearch") else VERSION, security=True)
     options: dict[str, Any] = {"username": USER, "password_file": "./secret"}
     secret = PASSWORD if how == "basic" else "wrong"
     if how == "api key":
