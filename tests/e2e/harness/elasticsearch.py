@@ -208,8 +208,9 @@ class Elasticsearch:
         return Document(found["_id"], found["_version"], found["_source"], found["_index"])
 
     def documents(self, index: str) -> dict[str, Document]:
-        """Every document of an index or alias by its id, after a refresh."""
-        self.refresh(index)
+        """Every document of an index or alias by its id, after a refresh; none where there is no such index."""
+        if self.request("POST", f"/{_q(index)}/_refresh").status == 404:
+            return {}
         query = {"size": 500, "version": True, "sort": ["_doc"], "query": {"match_all": {}}}
         answer = self.ask("POST", f"/{_q(index)}/_search?scroll=1m", query)
         found: dict[str, Document] = {}

@@ -50,6 +50,12 @@ def as_stored(value: Any) -> Any:
     return value
 
 
+def _key(row: Row, keys: list[str]) -> str:
+    """JSON writes the float 0 as 0: one number, whatever Python makes of it."""
+    values = {column: row.get(column) for column in keys}
+    return key_text({k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in values.items()})
+
+
 class Search:
     def __init__(self, pg: Postgres, oneslot: Oneslot, es: Elasticsearch) -> None:
         self.pg = pg
@@ -88,41 +94,50 @@ class Search:
 
     def _problems(self, tables: Iterable[str], name: str) -> list[str]:
         problems = [line for table in tables for line in self._differences(table, name)]
-        letters = self.oneslot.sink(name).get("dead_letters")
-        return problems + ([f"dead letters: {self.letters(name)}"] if letters != 0 else [])
+        letters = self.letters(name)
+        return problems + ([f"dead letters: {letters}"] if letters else [])
 
     def _differences(self, table: str, name: str) -> list[str]:
         keys = key_columns(self.pg, table)
-        real = {key: as_stored(row) for key, row in table_rows(self.pg, table).items()}
-        got = self.rows(table, keys, real, name)
+        real = {_key(row, keys): as_stored(row) for row in table_rows(self.pg, table).values()}
+        got = self._rows(table, keys, real, name)
         return differences(table, real, got, f"index {self.index(table, name)}")
 
-    def rows(self, table: str, keys: list[str], real: dict[str, Row], name: str) -> dict[str, Row]:
+    def _rows(self, table: str, keys: list[str], real: dict[str, Row], name: str) -> dict[str, Row]:
         """The documents as rows by key. A field that no column has keeps its name, so that it shows."""
         columns = {field_of(column): column for row in list(real.values())[:1] for column in row}
         found: dict[str, Row] = {}
         for document in self.documents(table, name).values():
             row = {columns.get(field, field): value for field, value in document.source.items()}
-            key = key_text({column: row.get(column) for column in keys})
+            key = _key(row, keys)
             found[key if key not in found else f"{key} again as {document.id!r}"] = row
         return found
 
     # --- the operator
 
     def letters(self, name: str = SINK) -> list[dict[str, Any]]:
+        """Of any state; with the `key` of their change."""
         answer = self.oneslot.http.get(f"/sinks/{name}/dead-letters")
         assert answer.status == 200, answer
-        return answer.json()["dead_letters"]
-
-    def redrive(self, *ids: int, name: str = SINK) -> None:
-        """All of them when no id is given."""
-        wanted = list(ids) or [letter["id"] for letter in self.letters(name)]
-        answer = self.oneslot.http.post(f"/sinks/{name}/dead-letters/retry", {"ids": wanted})
-        assert answer.status == 200, answer
+        found = answer.json()["letters"]
+        for letter in found:
+            letter["key"] = self.oneslot.changes(from_=letter["offset"], limit=1)[0].get("key")
+        return found
 
     def wait_letters(self, number: int, name: str = SINK, timeout: float = 30.0) -> list[dict[str, Any]]:
-        self.oneslot.wait(lambda: len(self.letters(name)) == number, timeout, f"{number} dead letters")
-        return self.letters(name)
+        """Until so many are dead; those."""
+
+        def dead() -> list[dict[str, Any]]:
+            return [letter for letter in self.letters(name) if letter["state"] == "dead"]
+
+        self.oneslot.wait(lambda: len(dead()) == number, timeout, f"{number} dead letters")
+        return dead()
+
+    def redrive(self, *offsets: int, what: str = "retry", name: str = SINK) -> None:
+        """Sends letters again (or discards them); all of them when none is named."""
+        body = {"ids": list(offsets)} if offsets else {"all": True}
+        answer = self.oneslot.http.post(f"/sinks/{name}/dead-letters/{what}", body)
+        assert answer.status == 200, answer
 
     def replay(self, position: str | int = "earliest", name: str = SINK, timeout: float = 60.0) -> int:
         """Back to there, and until the sink is level with the log again; the number of records."""
