@@ -12,8 +12,11 @@ from typing import Any, Callable, Generator, Iterator
 
 import pytest
 
+from harness.elasticsearch import Elasticsearch
+from harness.fake_es import FakeES
 from harness.oneslot import Oneslot
 from harness.postgres import Postgres
+from harness.search import Search, make_search
 from harness.system import ACCOUNT, REPO, Programs, WorkFolder
 
 SEED = int(os.environ.setdefault("ONESLOT_SEED", str(random.SystemRandom().randrange(10**9))))
@@ -139,6 +142,59 @@ def make_oneslot(
 def oneslot(make_oneslot: Callable[..., Oneslot], pg: Postgres) -> Oneslot:
     """For the server `pg`, all tables of public, sink `file`; start() it when the tables are there."""
     return make_oneslot(pg)
+
+
+@pytest.fixture(scope="session")
+def es_node(session_work: WorkFolder) -> Iterator[Elasticsearch]:
+    """One for all tests of this process: a start takes seconds."""
+    node = Elasticsearch(session_work).start()
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def es(request: pytest.FixtureRequest, es_node: Elasticsearch) -> Elasticsearch:
+    """A real node without an index. A test may kill and restart it."""
+    if not es_node.is_running():
+        es_node.start()
+    es_node.clear()
+    return es_node
+
+
+@pytest.fixture
+def make_es(
+    request: pytest.FixtureRequest, session_work: WorkFolder
+) -> Iterator[Callable[..., Elasticsearch]]:
+    """make_es(version=..., settings=..., security=...): a node of the test's own, started."""
+    made: list[Elasticsearch] = []
+
+    def make(**options: Any) -> Elasticsearch:
+        made.append(Elasticsearch(session_work, **options))
+        return made[-1].start()
+
+    yield make
+    for node in made:
+        node.close()
+
+
+@pytest.fixture
+def fake_es(es: Elasticsearch) -> Iterator[FakeES]:
+    """In front of `es`: what it is told to spoil it spoils."""
+    fake = FakeES(es)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def search(make_oneslot: Callable[..., Oneslot], pg: Postgres, es: Elasticsearch) -> Search:
+    """All tables of public go to `es`; start() it when the tables are there."""
+    return make_search(make_oneslot, pg, es)
+
+
+@pytest.fixture
+def faulty(make_oneslot: Callable[..., Oneslot], pg: Postgres, es: Elasticsearch, fake_es: FakeES) -> Search:
+    """The same by way of `fake_es`."""
+    return make_search(make_oneslot, pg, es, via=fake_es)
 
 
 @pytest.fixture

@@ -25,12 +25,12 @@ def left_behind(run_id: str) -> list[int]:
 
 
 def _is_server(entry: Path) -> bool:
-    """The shell and the Python of the run itself carry the variable too."""
+    """The shell and the Python of the run itself carry the variable too. (java: Elasticsearch.)"""
     try:
         program = os.path.basename((entry / "cmdline").read_bytes().split(b"\0")[0])
     except OSError:
         return False
-    return program.startswith((b"oneslot", b"postgres"))
+    return program.startswith((b"oneslot", b"postgres", b"java"))
 
 
 def main() -> int:

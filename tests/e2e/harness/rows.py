@@ -53,6 +53,12 @@ def table_rows(pg: Postgres, table: str, database: str = DATABASE) -> dict[str, 
         return result
 
 
+def key_columns(pg: Postgres, table: str, database: str = DATABASE) -> list[str]:
+    """What a change of "schema.table" has under `key`; empty where there is none."""
+    with pg.connect("postgres", database) as connection:
+        return [row[0] for row in connection.execute(_KEY, [_quoted(table)])]
+
+
 def _quoted(table: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in table.split(".", 1))
 
@@ -101,11 +107,12 @@ def assert_tables_equal(pg: Postgres, folded: Tables, tables: Iterable[str], wha
     """Row by row; the message names the first differences of each table."""
     problems: list[str] = []
     for table in tables:
-        problems += _differences(table, table_rows(pg, table), folded.get(table, {}), what)
+        problems += differences(table, table_rows(pg, table), folded.get(table, {}), what)
     assert not problems, "\n".join(problems)
 
 
-def _differences(table: str, real: dict[str, Row], got: dict[str, Row], what: str) -> list[str]:
+def differences(table: str, real: dict[str, Row], got: dict[str, Row], what: str) -> list[str]:
+    """The first ones, a sentence each; empty when they are equal."""
     found = []
     missing = [key for key in real if key not in got]
     extra = [key for key in got if key not in real]
