@@ -170,14 +170,14 @@ static const struct conf_field sink_fields[] = {
         .deflt = "4",
         .min = 1,
         .max = 16,
-        .help = "writes at a time; each key keeps its order. A file has one"},
+        .help = "writes at a time; a key keeps its order"},
     {.name = "reject_limit",
         .type = CONF_INT,
         .offset = offsetof(struct config_sink, reject_limit),
         .deflt = "5",
         .min = 0,
         .max = 64,
-        .help = "so many different keys rejected in a row stop the sink; 0: none do"},
+        .help = "different keys rejected in a row stop it; 0: never"},
     {0}};
 
 /* ---- checks ---- */

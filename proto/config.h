@@ -47,8 +47,8 @@ struct config_sink {
     char *start_text;
     struct position start; /* of start_text */
     bool enabled;
-    int64_t lanes;        /* 1 to 16 */
-    int64_t reject_limit; /* 0 to 64 */
+    int64_t lanes;                /* 1 to 16 */
+    int64_t reject_limit;         /* 0 to 64 */
     const struct conf_node *node; /* all of it, the kind's keys too */
 };
 

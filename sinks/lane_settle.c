@@ -44,9 +44,9 @@ bury(struct lane *l, const struct window_item *item, uint8_t state, const char *
     }
     struct str key = effects_key(&l->x, r);
     if (record_has_key(r) && !record_has_unchanged(r)) {
-        letters_remove(&ls->letters, key, r->offset);
+        deadset_remove(&ls->letters, key, r->offset);
     }
-    letters_add(&ls->letters, key, r->offset, state);
+    deadset_add(&ls->letters, key, r->offset, state);
     return 0;
 }
 
@@ -61,9 +61,9 @@ raise_key(struct lane *l, struct str key, bool is_prefix, uint64_t offset, struc
         return rc;
     }
     if (is_prefix) {
-        letters_remove_prefix(&ls->letters, key, offset);
+        deadset_remove_prefix(&ls->letters, key, offset);
     } else {
-        letters_remove(&ls->letters, key, offset);
+        deadset_remove(&ls->letters, key, offset);
     }
     return 0;
 }
@@ -71,7 +71,7 @@ raise_key(struct lane *l, struct str key, bool is_prefix, uint64_t offset, struc
 static int
 raise_if_any(struct lane *l, struct str key, uint64_t offset, struct err *e)
 {
-    if (!letters_has(&l->ls->letters, key, offset, NULL)) {
+    if (!deadset_has(&l->ls->letters, key, offset, NULL)) {
         return 0;
     }
     return raise_key(l, key, false, offset, e);
@@ -95,7 +95,7 @@ raise_for(struct lane *l, const struct window_item *item, struct err *e)
     }
     if (r->op == FRAME_TRUNCATE) {
         struct str table = effects_table_key(&l->x, r);
-        bool has = letters_has_prefix(&ls->letters, table, r->offset);
+        bool has = deadset_has_prefix(&ls->letters, table, r->offset);
         return has ? raise_key(l, table, true, r->offset, e) : 0;
     }
     if (record_has_unchanged(r) && !needs_values(ls) && !item->is_letter) {
@@ -131,12 +131,12 @@ static uint64_t
 letter_before(struct lane *l, const struct record *r)
 {
     uint64_t first = 0;
-    struct letters *t = &l->ls->letters;
-    if (!record_has_key(r) || letters_has(t, effects_key(&l->x, r), r->offset - 1, &first)) {
+    struct deadset *t = &l->ls->letters;
+    if (!record_has_key(r) || deadset_has(t, effects_key(&l->x, r), r->offset - 1, &first)) {
         return first;
     }
     if (record_is_key_change(r)) {
-        (void)letters_has(t, effects_former_key(&l->x, r), r->offset - 1, &first);
+        (void)deadset_has(t, effects_former_key(&l->x, r), r->offset - 1, &first);
     }
     return first;
 }
@@ -149,7 +149,7 @@ prepare_one(struct lane *l, struct window_item *item, bool *ret_barred, struct e
     const struct record *r = item->r;
     *ret_barred = false;
     if (item->is_letter &&
-        !letters_is(&ls->letters, effects_key(&l->x, r), r->offset, API_LETTER_RETRY)) {
+        !deadset_is(&ls->letters, effects_key(&l->x, r), r->offset, API_LETTER_RETRY)) {
         settle(l, item); /* something newer of its key has arrived meanwhile */
         return 0;
     }

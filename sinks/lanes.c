@@ -55,7 +55,7 @@ lanes_open(const struct lanes_conf *c)
     (void)pthread_mutex_init(&ls->lock, NULL);
     cond_init(&ls->changed);
     window_init(&ls->window, c->tables, c->ntables);
-    letters_init(&ls->letters);
+    deadset_init(&ls->letters);
     for (unsigned i = 0; i < ls->n; i++) {
         lane_init(ls, i);
     }
@@ -77,7 +77,7 @@ forget(struct lanes *ls)
         l->until_ms = 0;
     }
     window_reset(&ls->window, ls->session.next);
-    letters_reset(&ls->letters);
+    deadset_reset(&ls->letters);
     lane_queue_forget_shapes(ls);
 }
 
@@ -99,7 +99,7 @@ lanes_close(struct lanes *ls)
         lane_fini(&ls->lane[i]);
     }
     window_fini(&ls->window);
-    letters_fini(&ls->letters);
+    deadset_fini(&ls->letters);
     (void)close(ls->news_fd);
     (void)pthread_cond_destroy(&ls->changed);
     (void)pthread_mutex_destroy(&ls->lock);
@@ -133,7 +133,7 @@ void
 lanes_add_letter(struct lanes *ls, struct str key, uint64_t offset, uint8_t state)
 {
     (void)pthread_mutex_lock(&ls->lock);
-    letters_add(&ls->letters, key, offset, state);
+    deadset_add(&ls->letters, key, offset, state);
     (void)pthread_mutex_unlock(&ls->lock);
 }
 
@@ -141,7 +141,7 @@ bool
 lanes_next_retry(struct lanes *ls, uint64_t from, uint64_t *ret_offset)
 {
     (void)pthread_mutex_lock(&ls->lock);
-    bool has = letters_next_retry(&ls->letters, from, ret_offset);
+    bool has = deadset_next_retry(&ls->letters, from, ret_offset);
     (void)pthread_mutex_unlock(&ls->lock);
     return has;
 }

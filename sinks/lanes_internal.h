@@ -6,9 +6,9 @@
 
 #include <pthread.h>
 
+#include "sinks/deadset.h"
 #include "sinks/effects.h"
 #include "sinks/lanes.h"
-#include "sinks/letters.h"
 #include "sinks/verdict.h"
 #include "sinks/window.h"
 
@@ -51,7 +51,7 @@ struct lanes {
     struct lanes_session session;
     uint64_t tail; /* of the log, as of the last batch */
     struct window window;
-    struct letters letters;
+    struct deadset letters;
     struct verdict_run run;
     uint32_t
         *shapes; /* ids of the schema versions seen in this session: open addressing, 0 free */

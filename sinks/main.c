@@ -15,7 +15,7 @@
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
 #include "proto/config.h"
-#include "sinks/check.h"
+#include "sinks/inspect.h"
 #include "sinks/registry.h"
 #include "sinks/worker.h"
 
@@ -180,7 +180,7 @@ static int
 check(const struct config_sink *s, const struct sink_ops *ops, const void *options)
 {
     struct str *tables = patterns(s);
-    struct check_conf cc = {.name = s->name,
+    struct inspect_conf cc = {.name = s->name,
         .ops = ops,
         .options = options,
         .tables = tables,
@@ -190,7 +190,7 @@ check(const struct config_sink *s, const struct sink_ops *ops, const void *optio
     unsigned faults = 0;
     buf_init(&lines, 1024 * 1024);
     log_init("check", LOG_ERROR);
-    int rc = check_run(&cc, STDIN_FILENO, &lines, &faults, &e);
+    int rc = inspect_run(&cc, STDIN_FILENO, &lines, &faults, &e);
     free(tables);
     if (rc != 0) {
         return complain(&e, PROC_USAGE);

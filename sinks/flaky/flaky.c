@@ -12,9 +12,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "proto/base/clock.h"
 #include "proto/base/fs.h"
 #include "proto/base/xmalloc.h"
 #include "proto/record_json.h"
@@ -95,9 +95,7 @@ delay(struct str ms)
 {
     uint64_t n = 0;
     if (str_u64(ms, 60000, &n)) {
-        struct timespec t = {
-            .tv_sec = (time_t)(n / 1000), .tv_nsec = (long)(n % 1000) * 1000000};
-        (void)nanosleep(&t, NULL);
+        clock_sleep_ms((int64_t)n);
     }
 }
 

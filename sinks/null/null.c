@@ -1,8 +1,8 @@
 /* null: says DONE to everything and keeps nothing: what the worker itself costs, for tests and
  * benchmarks. */
 #include <stdlib.h>
-#include <time.h>
 
+#include "proto/base/clock.h"
 #include "proto/base/xmalloc.h"
 #include "sinks/sink.h"
 
@@ -47,9 +47,7 @@ null_write(
     (void)e;
     const struct null *n = (const struct null *)(const void *)s;
     if (n->delay_ms > 0) {
-        struct timespec t = {
-            .tv_sec = n->delay_ms / 1000, .tv_nsec = n->delay_ms % 1000 * 1000000};
-        (void)nanosleep(&t, NULL);
+        clock_sleep_ms(n->delay_ms);
     }
     for (size_t i = 0; i < b->n; i++) {
         verdicts[i].verdict = VERDICT_DONE;

@@ -211,11 +211,8 @@ bad_files(void **state)
             "3:6: `kind` is missing here and required: what it writes to"},
         {SOURCE "sinks:\n  a: {kind: kafka, topic: t}\n",
             "3:13: `kind: kafka` is not in this version"},
-        {SOURCE "sinks:\n  a: {kind: elasticsearch}\n",
-            "3:13: `kind: elasticsearch` is not in this version"},
         {SOURCE "sinks:\n  a: {kind: fabric}\n", "3:13: `kind: fabric` is not in this version"},
         {SOURCE "sinks:\n  a: {kind: rag}\n", "3:13: `kind: rag` is not in this version"},
-        {SOURCE "sinks:\n  a: {kind: http}\n", "3:13: `kind: http` is not in this version"},
         {SOURCE "sinks:\n  a: {kind: files}\n", "3:13: `kind` must be one of: file"},
         {SOURCE "sinks:\n  a: {kind: file}\n  b: {kind: file, tables: ['x', '']}\n",
             "4:33: a table pattern is empty; write schema.table, or schema.*"},
@@ -348,6 +345,8 @@ prints_what_counts_without_secrets(void **state)
                                       "    kind: file\n"
                                       "    start: \"earliest\"\n"
                                       "    enabled: true\n"
+                                      "    lanes: 4\n"
+                                      "    reject_limit: 5\n"
                                       "    path: \"./x\"\n"
                                       "    token: \"********\"\n"
                                       "    other: \"********\"\n"
@@ -355,7 +354,9 @@ prints_what_counts_without_secrets(void **state)
                                       "    kind: file\n"
                                       "    tables: [\"a\", \"b.*\"]\n"
                                       "    start: \"earliest\"\n"
-                                      "    enabled: true\n");
+                                      "    enabled: true\n"
+                                      "    lanes: 4\n"
+                                      "    reject_limit: 5\n");
     again = load(buf_cstr(&b));
     config_print(&b2, again);
     assert_true(str_eq(buf_str(&b), buf_str(&b2)));
@@ -429,7 +430,7 @@ helps_with_every_key(void **state)
         "  dsn: ", "  password_file: ", "  slot: ", "  publication: ", "  tables: ",
         "  snapshot: never (never)", "  segment_bytes: ", "  retain_age: ", "  retain_bytes: ",
         "  when_full: block | evict (block)", "  compression: none | zstd (none)",
-        "sinks: ", "    kind: file (required)", "    tables: ", "    start: ", "    enabled: "};
+        "sinks: ", "    kind: file | elasticsearch | http | null | flaky (required)", "    tables: ", "    start: ", "    enabled: "};
     auto_buf struct buf b;
 
     (void)state;

@@ -53,8 +53,8 @@ each_failure_has_its_consequence(void **state)
     struct pace p;
     pace_init(&p, 41);
     assert_in_range(pace_failed(&p, PACE_TARGET, ERR_TIMEOUT, -1, 1000).delay_ms, 125, 250);
-    assert_int_equal(pace_failed(&p, PACE_TARGET, ERR_BUSY, INT64_MAX, 1000).delay_ms,
-        PACE_ASKED_MAX_MS);
+    assert_int_equal(
+        pace_failed(&p, PACE_TARGET, ERR_BUSY, INT64_MAX, 1000).delay_ms, PACE_ASKED_MAX_MS);
 }
 
 static void

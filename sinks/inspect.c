@@ -1,4 +1,4 @@
-#include "sinks/check.h"
+#include "sinks/inspect.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -68,7 +68,7 @@ add_table(struct tables *t, struct str line, struct err *e)
 }
 
 static bool
-is_selected(const struct check_conf *c, struct str line)
+is_selected(const struct inspect_conf *c, struct str line)
 {
     struct json *root = NULL;
     struct str ns, name;
@@ -84,7 +84,7 @@ is_selected(const struct check_conf *c, struct str line)
 }
 
 static int
-parse_tables(const struct check_conf *c, struct str text, struct tables *t, struct err *e)
+parse_tables(const struct inspect_conf *c, struct str text, struct tables *t, struct err *e)
 {
     int rc = 0;
     while (text.n > 0 && rc == 0) {
@@ -101,7 +101,7 @@ parse_tables(const struct check_conf *c, struct str text, struct tables *t, stru
 
 /* A sink that has no place in any log yet: the target is only looked at. */
 static int
-look(const struct check_conf *c, const struct tables *t, struct buf *lines, struct err *e)
+look(const struct inspect_conf *c, const struct tables *t, struct buf *lines, struct err *e)
 {
     struct sink_setup setup = {.name = c->name,
         .options = c->options,
@@ -131,8 +131,8 @@ count_faults(struct buf *lines)
 }
 
 int
-check_run(
-    const struct check_conf *c, int fd, struct buf *lines, unsigned *ret_faults, struct err *e)
+inspect_run(const struct inspect_conf *c, int fd, struct buf *lines, unsigned *ret_faults,
+    struct err *e)
 {
     struct buf auto_buf text;
     struct tables t = {0};

@@ -1,4 +1,4 @@
-/* check: what `oneslot check` asks of a sink: is its target there, and can it take these
+/* inspect: what `oneslot check` asks of a sink: is its target there, and can it take these
  * tables?
  *
  * Standard input: the source's tables, one JSON object per line,
@@ -7,12 +7,12 @@
  *
  * to its end. Standard output: one line per finding, "ok: ...", "warning: ..." or "fault: ...".
  * Changes nothing, at the target or in the log. */
-#ifndef ONESLOT_SINKS_CHECK_H
-#define ONESLOT_SINKS_CHECK_H
+#ifndef ONESLOT_SINKS_INSPECT_H
+#define ONESLOT_SINKS_INSPECT_H
 
 #include "sinks/sink.h"
 
-struct check_conf {
+struct inspect_conf {
     const char *name; /* of the sink */
     const struct sink_ops *ops;
     const void *options;
@@ -22,7 +22,7 @@ struct check_conf {
 
 /* Reads lines from fd until its end, writes to `lines`. *ret_faults: how many. An error: the
  * input cannot be understood. */
-int check_run(const struct check_conf *c, int fd, struct buf *lines, unsigned *ret_faults,
+int inspect_run(const struct inspect_conf *c, int fd, struct buf *lines, unsigned *ret_faults,
     struct err *e) MUST_CHECK;
 
 #endif

@@ -1,4 +1,4 @@
-#include "sinks/letters.h"
+#include "sinks/deadset.h"
 
 #include <stdlib.h>
 
@@ -16,13 +16,13 @@ struct letter {
 enum { FIRST_SLOTS = 64 };
 
 void
-letters_init(struct letters *l)
+deadset_init(struct deadset *l)
 {
-    *l = (struct letters){0};
+    *l = (struct deadset){0};
 }
 
 void
-letters_reset(struct letters *l)
+deadset_reset(struct deadset *l)
 {
     for (size_t i = 0; i < l->nslots; i++) {
         while (l->slots[i] != NULL) {
@@ -35,15 +35,15 @@ letters_reset(struct letters *l)
 }
 
 void
-letters_fini(struct letters *l)
+deadset_fini(struct deadset *l)
 {
-    letters_reset(l);
+    deadset_reset(l);
     free(l->slots);
-    *l = (struct letters){0};
+    *l = (struct deadset){0};
 }
 
 static struct letter **
-slot_of(const struct letters *l, struct str key)
+slot_of(const struct deadset *l, struct str key)
 {
     return &l->slots[frame_sum(0, key) & (l->nslots - 1)];
 }
@@ -55,9 +55,9 @@ key_of(const struct letter *t)
 }
 
 static void
-grow(struct letters *l)
+grow(struct deadset *l)
 {
-    struct letters old = *l;
+    struct deadset old = *l;
     l->nslots = old.nslots == 0 ? FIRST_SLOTS : 2 * old.nslots;
     l->slots = xcalloc(l->nslots, sizeof *l->slots);
     for (size_t i = 0; i < old.nslots; i++) {
@@ -73,7 +73,7 @@ grow(struct letters *l)
 }
 
 static struct letter *
-find(const struct letters *l, struct str key, uint64_t offset)
+find(const struct deadset *l, struct str key, uint64_t offset)
 {
     struct letter *t = l->n == 0 ? NULL : *slot_of(l, key);
     while (t != NULL && !(t->offset == offset && str_eq(key_of(t), key))) {
@@ -83,7 +83,7 @@ find(const struct letters *l, struct str key, uint64_t offset)
 }
 
 void
-letters_add(struct letters *l, struct str key, uint64_t offset, uint8_t state)
+deadset_add(struct deadset *l, struct str key, uint64_t offset, uint8_t state)
 {
     struct letter *t = find(l, key, offset);
     if (t != NULL) {
@@ -124,7 +124,7 @@ is_due(const struct letter *t, struct str key, uint64_t offset)
 
 /* Takes out of one chain what matches. */
 static void
-prune(struct letters *l, struct letter **link, struct str key, bool is_prefix, uint64_t offset)
+prune(struct deadset *l, struct letter **link, struct str key, bool is_prefix, uint64_t offset)
 {
     while (*link != NULL) {
         struct letter *t = *link;
@@ -141,7 +141,7 @@ prune(struct letters *l, struct letter **link, struct str key, bool is_prefix, u
 }
 
 void
-letters_remove(struct letters *l, struct str key, uint64_t offset)
+deadset_remove(struct deadset *l, struct str key, uint64_t offset)
 {
     if (l->n > 0) {
         prune(l, slot_of(l, key), key, false, offset);
@@ -149,7 +149,7 @@ letters_remove(struct letters *l, struct str key, uint64_t offset)
 }
 
 void
-letters_remove_prefix(struct letters *l, struct str prefix, uint64_t offset)
+deadset_remove_prefix(struct deadset *l, struct str prefix, uint64_t offset)
 {
     for (size_t i = 0; i < l->nslots; i++) {
         prune(l, &l->slots[i], prefix, true, offset);
@@ -157,7 +157,7 @@ letters_remove_prefix(struct letters *l, struct str prefix, uint64_t offset)
 }
 
 bool
-letters_has(const struct letters *l, struct str key, uint64_t offset, uint64_t *ret_first)
+deadset_has(const struct deadset *l, struct str key, uint64_t offset, uint64_t *ret_first)
 {
     bool found = false;
     for (struct letter *t = l->n == 0 ? NULL : *slot_of(l, key); t != NULL; t = t->next) {
@@ -173,7 +173,7 @@ letters_has(const struct letters *l, struct str key, uint64_t offset, uint64_t *
 }
 
 bool
-letters_has_prefix(const struct letters *l, struct str prefix, uint64_t offset)
+deadset_has_prefix(const struct deadset *l, struct str prefix, uint64_t offset)
 {
     for (size_t i = 0; l->n > 0 && i < l->nslots; i++) {
         for (struct letter *t = l->slots[i]; t != NULL; t = t->next) {
@@ -186,14 +186,14 @@ letters_has_prefix(const struct letters *l, struct str prefix, uint64_t offset)
 }
 
 bool
-letters_is(const struct letters *l, struct str key, uint64_t offset, uint8_t state)
+deadset_is(const struct deadset *l, struct str key, uint64_t offset, uint8_t state)
 {
     const struct letter *t = find(l, key, offset);
     return t != NULL && t->state == state;
 }
 
 bool
-letters_next_retry(const struct letters *l, uint64_t from, uint64_t *ret_offset)
+deadset_next_retry(const struct deadset *l, uint64_t from, uint64_t *ret_offset)
 {
     bool found = false;
     for (size_t i = 0; l->n > 0 && i < l->nslots; i++) {
