@@ -112,8 +112,8 @@ test_openapi(void **state)
     /* Both methods of one path stand under it. */
     assert_true(json_is_object(json_get(json_get(paths, "/sinks/{sink}"), "get")));
     assert_true(json_is_object(json_get(json_get(paths, "/sinks/{sink}"), "delete")));
-    assert_true(json_is_object(json_get(
-        json_get(json_get(paths, "/sinks/{sink}/replay"), "post"), "requestBody")));
+    assert_true(json_is_object(
+        json_get(json_get(json_get(paths, "/sinks/{sink}/replay"), "post"), "requestBody")));
     assert_int_equal(
         json_size(json_get(json_get(json_get(paths, "/changes"), "get"), "parameters")), 9);
     for (size_t i = 0; i < json_size(paths); i++) {
