@@ -213,7 +213,8 @@ bad_files(void **state)
             "3:13: `kind: kafka` is not in this version"},
         {SOURCE "sinks:\n  a: {kind: fabric}\n", "3:13: `kind: fabric` is not in this version"},
         {SOURCE "sinks:\n  a: {kind: rag}\n", "3:13: `kind: rag` is not in this version"},
-        {SOURCE "sinks:\n  a: {kind: files}\n", "3:13: `kind` must be one of: file"},
+        {SOURCE "sinks:\n  a: {kind: files}\n",
+            "3:13: `kind` must be one of: file, elasticsearch, http, null, flaky"},
         {SOURCE "sinks:\n  a: {kind: file}\n  b: {kind: file, tables: ['x', '']}\n",
             "4:33: a table pattern is empty; write schema.table, or schema.*"},
         {SOURCE "sinks:\n  a:\n    kind: file\n    start: now\n",
@@ -430,7 +431,8 @@ helps_with_every_key(void **state)
         "  dsn: ", "  password_file: ", "  slot: ", "  publication: ", "  tables: ",
         "  snapshot: never (never)", "  segment_bytes: ", "  retain_age: ", "  retain_bytes: ",
         "  when_full: block | evict (block)", "  compression: none | zstd (none)",
-        "sinks: ", "    kind: file | elasticsearch | http | null | flaky (required)", "    tables: ", "    start: ", "    enabled: "};
+        "sinks: ", "    kind: file | elasticsearch | http | null | flaky (required)",
+        "    tables: ", "    start: ", "    enabled: "};
     auto_buf struct buf b;
 
     (void)state;
