@@ -142,6 +142,10 @@ open_sink(struct lane *l, struct err *e)
     l->sink = s;
     l->opened = openings;
     l->shown = (struct sink_counts){0};
+    if (!ls->has_opened) {
+        ls->has_opened = true;
+        lanes_news(ls);
+    }
     return 0;
 }
 

@@ -221,7 +221,7 @@ state_of(const struct lanes *ls)
             return API_SINK_RETRYING;
         }
     }
-    return API_SINK_RUNNING;
+    return ls->has_opened ? API_SINK_RUNNING : API_SINK_STARTING;
 }
 
 void

@@ -64,7 +64,7 @@ struct lanes_view {
     uint64_t retries, rereads;
     struct sink_counts counts;
     uint32_t lanes; /* in use at most */
-    uint8_t state;  /* RUNNING, RETRYING or STOPPED */
+    uint8_t state;  /* STARTING, RUNNING, RETRYING or STOPPED */
     struct err error;
     bool is_fenced;    /* a call to the broker says that the session is over */
     bool is_fatal;     /* the process must end: error */

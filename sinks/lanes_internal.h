@@ -62,6 +62,7 @@ struct lanes {
     int64_t cut_ms;
     /* what is shown */
     bool is_stopped;   /* a person must act; until something goes well */
+    bool has_opened;   /* an instance, once: the target is there */
     uint64_t openings; /* instances opened before it grew are closed */
     int64_t stopped_until_ms;
     struct lanes_view view;
