@@ -64,6 +64,13 @@ struct stream {
         idle_us;
 };
 
+/* Rows are read, or wanted: nothing is applied, and nothing else appended. */
+static bool
+is_standing(const struct stream *st)
+{
+    return st->is_paused && !feed_in_transaction(&st->feed);
+}
+
 /* ---- primary keys of tables under FULL ---- */
 
 static int
@@ -195,7 +202,7 @@ submit_if_due(struct stream *st, struct err *e)
         return 0;
     }
     if (sender_batch_bytes(st->sender) == 0) {
-        return st->is_dry ? submit_idle(st, e) : 0;
+        return st->is_dry && !is_standing(st) ? submit_idle(st, e) : 0;
     }
     bool is_quiet = st->is_dry && !feed_in_transaction(&st->feed) &&
                     st->now_us - st->handed_us >= GATHER_US;
@@ -251,12 +258,6 @@ take_durable(struct stream *st, struct err *e)
 }
 
 /* ---- rows read from tables ---- */
-
-static bool
-is_standing(const struct stream *st)
-{
-    return st->is_paused && !feed_in_transaction(&st->feed);
-}
 
 /* An append that says nothing new; its answer tells where the log ends. */
 static int
