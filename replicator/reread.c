@@ -514,7 +514,7 @@ on_failure(struct reread *r, struct batch *b, int rc, struct err *e)
     note_failure(b->table, e);
 }
 
-/* True: go on at once. */
+/* True: there may be more to do at once. */
 static bool
 serve_next(struct reread *r)
 {
@@ -567,7 +567,10 @@ run(void *arg)
             continue;
         }
         show_error(r);
-        wait_ms = serve_next(r) ? 0 : POLL_MS;
+        /* The stream has as much time for itself as it was held up, at least. */
+        int64_t began_ms = clock_mono_ms();
+        bool goes_on = serve_next(r);
+        wait_ms = goes_on ? clock_mono_ms() - began_ms : POLL_MS;
     }
     return NULL;
 }

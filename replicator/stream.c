@@ -64,6 +64,13 @@ struct stream {
         idle_us;
 };
 
+/* Rows are read, or wanted: nothing is applied, and nothing else appended. */
+static bool
+is_standing(const struct stream *st)
+{
+    return st->is_paused && !feed_in_transaction(&st->feed);
+}
+
 /* ---- primary keys of tables under FULL ---- */
 
 static int
@@ -195,12 +202,11 @@ submit_if_due(struct stream *st, struct err *e)
         return 0;
     }
     if (sender_batch_bytes(st->sender) == 0) {
-        return st->is_dry ? submit_idle(st, e) : 0;
+        return st->is_dry && !is_standing(st) ? submit_idle(st, e) : 0;
     }
     bool is_quiet = st->is_dry && !feed_in_transaction(&st->feed) &&
                     st->now_us - st->handed_us >= GATHER_US;
-    bool is_ending = st->is_paused && !feed_in_transaction(&st->feed);
-    if (st->held.n > 0 || is_quiet || is_ending ||
+    if (st->held.n > 0 || is_quiet || is_standing(st) ||
         sender_batch_bytes(st->sender) >= API_BATCH_BYTES) {
         submit(st);
     }
@@ -251,12 +257,6 @@ take_durable(struct stream *st, struct err *e)
 }
 
 /* ---- rows read from tables ---- */
-
-static bool
-is_standing(const struct stream *st)
-{
-    return st->is_paused && !feed_in_transaction(&st->feed);
-}
 
 /* An append that says nothing new; its answer tells where the log ends. */
 static int
@@ -437,7 +437,7 @@ until_next_timer_us(const struct stream *st)
     if (st->progress_us != 0 && st->progress_us + PROGRESS_US < at_us) {
         at_us = st->progress_us + PROGRESS_US;
     }
-    if (ack_idle_wanted(&st->feed.ack, &lsn) && next_idle_us(st) < at_us) {
+    if (!is_standing(st) && ack_idle_wanted(&st->feed.ack, &lsn) && next_idle_us(st) < at_us) {
         at_us = next_idle_us(st);
     }
     bool will_submit = sender_batch_bytes(st->sender) > 0 && sender_is_idle(st->sender) &&
