@@ -120,11 +120,32 @@ register_sinks(struct broker *bk, struct err *e)
     return rc;
 }
 
+/* Made once. One that is gone held letters. */
+static int
+open_dead_folder(struct broker *bk, struct err *e)
+{
+    const char *data_dir = bk->conf->data_dir;
+    bool is_known = false;
+    bool exists = false;
+    int rc = state_knows_dead(bk->state, &is_known, e);
+    if (rc == 0) {
+        rc = beside_exists(data_dir, DEAD_FOLDER, &exists, e);
+    }
+    if (rc == 0 && is_known && !exists) {
+        return err_set(e, ERR_FOREIGN,
+            "the dead letters of the sinks are missing; put back the folder %s/" DEAD_FOLDER,
+            data_dir);
+    }
+    if (rc == 0) {
+        rc = dead_folder_open(data_dir, journal_uuid(bk->journal), &bk->dead_folder, e);
+    }
+    return rc == 0 && !is_known ? state_set_knows_dead(bk->state, e) : rc;
+}
+
 static int
 open_dead(struct broker *bk, struct err *e)
 {
-    int rc =
-        dead_folder_open(bk->conf->data_dir, journal_uuid(bk->journal), &bk->dead_folder, e);
+    int rc = open_dead_folder(bk, e);
     if (rc == 0) {
         rc = dead_open(&bk->dead_folder, &bk->dead, e);
     }

@@ -20,6 +20,7 @@ enum {
 };
 static const uint32_t ledger_fields[LEDGER_VERSION] = {11};
 static const uint32_t sink_fields[SINK_VERSION] = {5, 7};
+#define KEY_DEAD     STR("dead")
 #define KEY_LEDGER   STR("ledger")
 #define STATE_FOLDER "state"
 
@@ -256,6 +257,40 @@ state_close(struct state *st)
     beside_close(&st->bs);
     free(st->sink);
     free(st);
+}
+
+/* ---- the dead letters' folder ---- */
+
+int
+state_knows_dead(struct state *st, bool *ret, struct err *e)
+{
+    auto_store_txn struct store_txn *txn = NULL;
+    struct str v;
+    int rc = store_begin(st->bs.store, false, &txn, e);
+    if (rc == 0) {
+        rc = store_get(txn, TABLE_META, KEY_DEAD, &v, e);
+    }
+    if (rc == 0 || rc == ERR_NOTFOUND) {
+        *ret = rc == 0;
+        return 0;
+    }
+    return rc;
+}
+
+int
+state_set_knows_dead(struct state *st, struct err *e)
+{
+    (void)pthread_mutex_lock(&st->bs.lock);
+    auto_store_txn struct store_txn *txn = NULL;
+    int rc = store_begin(st->bs.store, true, &txn, e);
+    if (rc == 0) {
+        rc = store_put(txn, TABLE_META, KEY_DEAD, STR("made"), e);
+    }
+    if (rc == 0) {
+        rc = store_commit(take_ptr(&txn), e);
+    }
+    (void)pthread_mutex_unlock(&st->bs.lock);
+    return rc;
 }
 
 /* ---- the source ---- */

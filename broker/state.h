@@ -24,6 +24,10 @@ int state_open(const char *data_dir, const uint8_t uuid[API_UUID], bool log_is_e
 void state_close(struct state *st); /* accepts NULL */
 /* True when DATA_DIR/state names a log: its segments must then be there. */
 int state_exists(const char *data_dir, bool *ret, struct err *e) MUST_CHECK;
+/* A mark that DATA_DIR/dead was made: without it letters would be missing in silence (P8). */
+int state_knows_dead(struct state *st, bool *ret, struct err *e) MUST_CHECK;
+int state_set_knows_dead(struct state *st, struct err *e) MUST_CHECK;
+
 /* ---- the source ---- */
 
 struct ledger {

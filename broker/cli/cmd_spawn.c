@@ -148,7 +148,7 @@ cmd_spawn_feed(
     char *const argv[], struct str in, struct buf *out, int *ret_status, struct err *e)
 {
     FILE *file = tmpfile();
-    bool is_written = file != NULL && fwrite(in.p, 1, in.n, file) == in.n &&
+    bool is_written = file != NULL && (in.n == 0 || fwrite(in.p, 1, in.n, file) == in.n) &&
                       fflush(file) == 0 && fseek(file, 0, SEEK_SET) == 0;
     int rc = is_written ? run_to_its_end(argv, fileno(file), out, true, ret_status, e)
                         : err_set_sys(e, ERR_IO, errno, "cannot write a temporary file for %s",

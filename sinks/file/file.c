@@ -85,6 +85,13 @@ open_error(const struct file *f, int sys, struct err *e)
 }
 
 static int
+not_plain(const struct file *f, struct err *e)
+{
+    return err_set(
+        e, ERR_CONFIG, "%s is not a plain file: give the sink another `path`", f->path);
+}
+
+static int
 open_fd(struct file *f, struct err *e)
 {
     f->fd = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
@@ -96,8 +103,7 @@ open_fd(struct file *f, struct err *e)
         return err_set_sys(e, ERR_IO, errno, "cannot look at %s", f->path);
     }
     if (!S_ISREG(st.st_mode)) {
-        return err_set(
-            e, ERR_CONFIG, "%s is not a plain file: give the sink another `path`", f->path);
+        return not_plain(f, e);
     }
     f->dev = st.st_dev;
     f->ino = st.st_ino;
@@ -210,6 +216,23 @@ folder_of(const char *path)
     return slash == path ? xstrdup("/") : xstrndup(path, (size_t)(slash - path));
 }
 
+/* For check: could it be opened? Nothing is made, locked or cut: its worker may be at work. */
+static int
+look(struct file *f, struct err *e)
+{
+    struct stat st;
+    bool is_there = stat(f->path, &st) == 0;
+    if (!is_there && errno != ENOENT) {
+        return open_error(f, errno, e);
+    }
+    if (is_there && !S_ISREG(st.st_mode)) {
+        return not_plain(f, e);
+    }
+    const char *at = is_there ? f->path : f->folder;
+    int mode = is_there ? R_OK | W_OK : W_OK | X_OK;
+    return faccessat(AT_FDCWD, at, mode, AT_EACCESS) == 0 ? 0 : open_error(f, errno, e);
+}
+
 static int
 file_open(const struct sink_setup *setup, struct sink **ret, struct err *e)
 {
@@ -221,7 +244,7 @@ file_open(const struct sink_setup *setup, struct sink **ret, struct err *e)
     f->folder = folder_of(o->path);
     f->fd = -1;
     buf_init(&f->lines, LINE_MAX_BYTES);
-    int rc = attach(f, setup->next, e);
+    int rc = setup->is_check ? look(f, e) : attach(f, setup->next, e);
     if (rc != 0) {
         file_close(&f->sink);
         return rc;

@@ -4,7 +4,9 @@ about the broker's side alone, it speaks for the worker itself, in the calls of 
 from __future__ import annotations
 
 import json
+import re
 import struct
+import subprocess
 from typing import Any, Callable
 
 import msgpack
@@ -309,6 +311,17 @@ def test_forgetting_a_sink_takes_its_letters_with_it(pg: Postgres, idle: Oneslot
     assert Worker(idle).session["letters"] == 0, "one of that name that comes later begins anew"
 
 
+def test_letters_that_are_gone_are_missed(idle: Oneslot) -> None:
+    idle.stop()
+    (idle.data / "dead").rename(idle.folder / "elsewhere")
+    broker = idle.start_broker()
+    assert broker.wait(30) == 1 and "put back the folder" in idle.log_text(broker)
+    (idle.folder / "elsewhere").rename(idle.data / "dead")
+    idle.processes.remove(broker)
+    idle.start()
+    idle.wait_streaming()
+
+
 # --- rows to be read again
 
 
@@ -370,3 +383,42 @@ def test_sinks_are_shown(shared: Oneslot) -> None:
 def test_without_a_broker_it_is_unreachable(make_oneslot: Make, args: list[str]) -> None:
     done = make_oneslot().cli(*args)
     assert done.returncode == 69 and "oneslot run" in done.stderr, done
+
+
+# --- check
+
+
+def tables_of(oneslot: Oneslot) -> dict[str, bool]:
+    """What the replicator tells a sink's check: which tables, and whether their rows have a key."""
+    argv = [oneslot.programs.path("oneslot-replicator"), "--tables", "-c", str(oneslot.config_path)]
+    done = subprocess.run(argv, env=oneslot.env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done
+    return {f"{line['schema']}.{line['table']}": line["key"] for line in map(json.loads, done.stdout.splitlines())}
+
+
+def test_check_asks_the_targets_about_the_tables(pg: Postgres, make_oneslot: Make) -> None:
+    oneslot: Oneslot = make_oneslot(pg, config=WITH_IDLE)
+    pg.sql('CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE "odd \n name" (id int PRIMARY KEY)')
+    pg.sql("CREATE TABLE full_keyed (id int PRIMARY KEY); ALTER TABLE full_keyed REPLICA IDENTITY FULL")
+    pg.sql("CREATE TABLE keyless (v int); ALTER TABLE keyless REPLICA IDENTITY FULL")
+    pg.sql("CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    pg.sql("CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (10)")
+    expected = {
+        "public.keyed": True,
+        "public.odd \n name": True,
+        "public.full_keyed": True,
+        "public.keyless": False,
+        "public.part": True,
+    }
+    assert tables_of(oneslot) == expected, "before anything is published"
+    shown = command(oneslot, "check")
+    assert re.search(r"^ok +target +file: .*5 tables", shown, re.MULTILINE), shown
+    assert "idle:" not in re.sub(r"^.* sink .*$", "", shown, flags=re.MULTILINE), "it is not enabled"
+    oneslot.start()
+    oneslot.wait_streaming()
+    assert tables_of(oneslot) == expected, "and afterwards"
+    assert oneslot.cli("check").returncode == 0, "also while it runs"
+    oneslot.change_config(sinks={"file": {"path": "./no/such/folder/x"}})
+    failed = json.loads(oneslot.cli("check", "--json").stdout)
+    faults = [check for check in failed["checks"] if check["result"] == "FAIL"]
+    assert [fault["what"] for fault in faults] == ["target"] and "no/such/folder" in faults[0]["detail"]

@@ -53,6 +53,10 @@ a_program_is_fed(void **state)
     }
     assert_int_equal(cmd_spawn_feed(argv, buf_str(&in), &out, &status, &e), 0);
     assert_int_equal(status, 4);
+    struct buf auto_buf none;
+    buf_init(&none, 1024);
+    assert_int_equal(cmd_spawn_feed(argv, (struct str){0}, &none, &status, &e), 0);
+    assert_string_equal(buf_cstr(&none), "said\n");
     buf_puts(&in, "said\n");
     assert_int_equal(out.n, in.n);
     assert_memory_equal(out.p, in.p, in.n);

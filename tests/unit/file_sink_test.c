@@ -83,6 +83,43 @@ open_sink(uint64_t next, struct sink **ret, struct err *e)
     return registry_find("file")->open(&s, ret, e);
 }
 
+/* As `oneslot check` does. */
+static int
+look_at(const char *where, struct err *e)
+{
+    struct options o = {(char *)(uintptr_t)where};
+    struct sink_setup s = {.name = "out", .options = &o, .next = 1, .is_check = true};
+    struct sink *sink = NULL;
+    int rc = registry_find("file")->open(&s, &sink, e);
+    if (rc == 0) {
+        sink->ops->close(sink);
+    }
+    return rc;
+}
+
+static void
+a_check_changes_nothing(void **state)
+{
+    (void)state;
+    struct err e;
+    struct sink *s;
+    char nowhere[128];
+    assert_int_equal(look_at(path, &e), 0);
+    assert_int_equal(access(path, F_OK), -1); /* not made */
+    assert_int_equal(fs_write_atomic(path, STR("torn"), 0600, &e), 0);
+    assert_int_equal(look_at(path, &e), 0);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 4); /* not cut */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(open_sink(1, &s, &e), 0);
+    assert_int_equal(look_at(path, &e), 0); /* while its worker is at work */
+    s->ops->close(s);
+    assert_int_equal(look_at(folder, &e), ERR_CONFIG);
+    (void)snprintf(nowhere, sizeof nowhere, "%s/no/out.ndjson", folder);
+    assert_int_equal(look_at(nowhere, &e), ERR_CONFIG);
+}
+
 /* Opens, writes what comes, closes; the batch is n records from `first` on, 10 apart. */
 struct feed {
     uint64_t first, tail, next;
@@ -612,6 +649,7 @@ main(void)
         TEST(P4_done_means_synced),
         TEST(P9_a_failed_sync_is_fatal_and_its_lines_are_gone),
         TEST(what_cannot_be_opened_is_a_clear_sentence),
+        TEST(a_check_changes_nothing),
         cmocka_unit_test(offsets_of_lines),
         cmocka_unit_test(rendering_stops_at_enough_and_at_the_limit),
     };
