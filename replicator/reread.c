@@ -505,6 +505,8 @@ on_failure(struct reread *r, struct batch *b, int rc, struct err *e)
                      strcmp(rowread_sqlstate(r->rows), "57014") == 0;
     if (b->n > 1 && is_of_one) {
         b->table->singly = CHUNK_REQUESTS;
+        log_debug("reread_singly", "msg=%s", log_quote(e->msg));
+        return;
     }
     if (b->n == 1 && is_data_error(r) && answer_impossible(r, b, e) == 0) {
         return;

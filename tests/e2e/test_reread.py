@@ -8,7 +8,7 @@ from typing import Any, Callable
 import msgpack
 import psycopg
 
-from harness import Oneslot, Postgres, assert_tables_equal, check_log, fold, wait_until
+from harness import Oneslot, Postgres, assert_tables_equal, check_log, fold, lsn, wait_until
 from harness.rows import table_rows
 from harness.values import ALL, USER_TYPES, definitions
 
@@ -232,6 +232,26 @@ def test_a_change_that_is_logged_but_not_visible_is_waited_for(pg: Postgres, one
 
 def update_hanging(pg: Postgres) -> None:
     pg.sql("UPDATE t SET v = 'new' WHERE id = 1")
+
+
+def test_what_could_be_lost_in_a_crash_is_not_read(make_pg: Callable[..., Postgres], make_oneslot: Callable[..., Oneslot]) -> None:
+    """synchronous_commit = off: others see the change long before it is flushed."""
+    pg = make_pg(settings={"wal_writer_delay": "4s"})
+    pg.sql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    oneslot = make_oneslot(pg)
+    begin(oneslot)
+    pg.sql("INSERT INTO t VALUES (1, 'old')")
+    oneslot.wait_durable(pg)
+    with pg.connect() as connection:
+        connection.execute("SET synchronous_commit = off")
+        connection.execute("UPDATE t SET v = 'new'")
+        end = lsn(connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0])
+        assert pg.flush_lsn() < end, "the server was quicker than this test"
+        ask(oneslot, "t", [{"id": "1"}])
+        oneslot.wait(lambda: reads(oneslot), 30, "the row is read")
+        assert pg.flush_lsn() >= end
+    assert [change["new"]["v"] for change in reads(oneslot)] == ["new"]
+    check_fold(pg, oneslot, ["public.t"])
 
 
 # --- what is in the way
