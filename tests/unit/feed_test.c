@@ -285,6 +285,89 @@ out_of_place(void **state)
     assert_int_equal(ack_flush_lsn(&f->feed.ack), START);
 }
 
+/* ---- rows read from a table ---- */
+
+static struct relation *
+described(struct relcache *c, const char *column)
+{
+    struct pgoutput_column col = {
+        .name = str_from(column), .typoid = 23, .typmod = -1, .is_key = true};
+    struct pgoutput_relation r = {.relid = TABLE,
+        .ns = STR("public"),
+        .name = STR("t"),
+        .replident = 'd',
+        .ncols = 1,
+        .cols = &col};
+    struct relation *rel = NULL;
+    struct err e;
+    assert_int_equal(relcache_put(c, &r, &rel, &e), 0);
+    return rel;
+}
+
+static void
+read_rows(struct fixture *f, struct relation *rel)
+{
+    /* Not behind each other, and at the end of their memory. */
+    struct pgoutput_value v[2] = {{.p = "7", .n = 1, .kind = PGOUTPUT_TEXT},
+        {.p = "a text of more than thirty-two bytes", .n = 36, .kind = PGOUTPUT_TEXT}};
+    struct pgoutput_tuple rows[2] = {{.v = &v[1], .ncols = 1}, {.v = &v[0], .ncols = 1}};
+    struct err e;
+    assert_int_equal(feed_read(&f->feed, rel, rows, 2, 5, &f->batch, &e), 0);
+}
+
+/* The shape that the connection has described has the schema version of its changes; another
+ * one gets its own, and later changes keep theirs. */
+static void
+rows_read_from_a_table(void **state)
+{
+    struct fixture *f = *state;
+    struct relcache shapes;
+    struct frame_commit c = {0};
+    relcache_init(&shapes, 1 << 20, false);
+    read_rows(f, described(&shapes, "id"));
+    EXPECT(f, FRAME_SCHEMA, FRAME_BEGIN, FRAME_READ, FRAME_READ, FRAME_COMMIT);
+    last_commit(f, &c);
+    assert_true(
+        c.kind == FRAME_TXN_READ && c.lsn == START && c.end_lsn == START && c.ts_us == 5);
+    assert_int_equal(relation(f, 'd'), 0);
+    assert_int_equal(begin(f, 200, 9), 0);
+    assert_int_equal(insert(f, TABLE), 0);
+    assert_int_equal(commit(f, 200, 210), 0);
+    uint32_t of_changes = relcache_find(&f->feed.relations, TABLE)->schema.id;
+    buf_reset(&f->batch, SIZE_MAX);
+    read_rows(f, described(&shapes, "id"));
+    EXPECT(f, FRAME_BEGIN, FRAME_READ, FRAME_READ, FRAME_COMMIT);
+    last_commit(f, &c);
+    assert_true(c.lsn == 210 && c.end_lsn == 210);
+    buf_reset(&f->batch, SIZE_MAX);
+    read_rows(f, described(&shapes, "other"));
+    read_rows(f, described(&shapes, "other"));
+    EXPECT(f, FRAME_SCHEMA, FRAME_BEGIN, FRAME_READ, FRAME_READ, FRAME_COMMIT, FRAME_BEGIN,
+        FRAME_READ, FRAME_READ, FRAME_COMMIT);
+    assert_int_equal(relcache_find(&f->feed.relations, TABLE)->schema.id, of_changes);
+    /* P1: it proves nothing */
+    ack_durable(&f->feed.ack, ack_handover(&f->feed.ack));
+    assert_int_equal(ack_flush_lsn(&f->feed.ack), 210);
+    relcache_fini(&shapes);
+}
+
+static void
+a_logged_transaction_is_known(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t running = 9;
+    struct snapshot s = {.xmin = 9, .xmax = 20, .xip = &running, .n = 1};
+    assert_int_equal(begin(f, 150, 9), 0);
+    assert_int_equal(commit(f, 150, 160), 0); /* without records it is not in the log */
+    assert_int_equal(xids_check(&f->feed.logged, &s), XIDS_VISIBLE);
+    assert_int_equal(relation(f, 'd'), 0);
+    assert_int_equal(begin(f, 200, 9), 0);
+    assert_int_equal(insert(f, TABLE), 0);
+    assert_int_equal(xids_check(&f->feed.logged, &s), XIDS_VISIBLE);
+    assert_int_equal(commit(f, 200, 210), 0);
+    assert_int_equal(xids_check(&f->feed.logged, &s), XIDS_HIDDEN);
+}
+
 static void
 later_protocols_are_refused(void **state)
 {
@@ -309,6 +392,8 @@ main(void)
         TEST(message_of_its_own),
         TEST(key_under_full),
         TEST(out_of_place),
+        TEST(rows_read_from_a_table),
+        TEST(a_logged_transaction_is_known),
         TEST(later_protocols_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -150,6 +150,71 @@ put_message(struct log_fixture *f, uint64_t lsn)
                         .kind = FRAME_TXN_MESSAGE, .lsn = lsn, .end_lsn = lsn, .ts_us = 1});
 }
 
+static void
+put_read(struct log_fixture *f, uint64_t lsn, int n)
+{
+    frame_put_begin(&f->frames, &(struct frame_begin_txn){.kind = FRAME_TXN_READ, .lsn = lsn});
+    for (int i = 0; i < n; i++) {
+        size_t start = frame_begin(&f->frames, FRAME_READ, 0, f->session.next_schema);
+        mp_put_array(&f->frames, 2);
+        mp_put_str(&f->frames, STR("key"));
+        mp_put_str(&f->frames, STR("read"));
+        frame_end(&f->frames, start);
+    }
+    frame_put_commit(&f->frames,
+        &(struct frame_commit){.kind = FRAME_TXN_READ, .lsn = lsn, .end_lsn = lsn, .ts_us = 1});
+}
+
+/* Rows read from a table stand at the end of the last transaction: they are never dropped, hide
+ * none behind them that commits there, bring none back, and prove nothing. */
+static void
+test_read_rows_stand_outside_of_duplicates(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    fixture_init(&f, 16 << 20, false);
+    put_schema(&f, f.session.next_schema);
+    put_txn(&f, 1, 100, 1000, 2); /* ends at 108 */
+    put_read(&f, 108, 3);
+    put_read(&f, 108, 1);
+    struct api_appended done = fixture_append_ok(&f);
+    assert_int_equal(done.proven_lsn, 108);
+    assert_int_equal(read_all(&f).n, 6);
+    fixture_session(&f);
+    put_schema(&f, f.session.next_schema);
+    put_txn(&f, 1, 100, 1000, 2); /* sent again: dropped */
+    put_txn(&f, 2, 108, 2000, 1); /* a commit record right behind */
+    put_read(&f, 116, 1);
+    done = fixture_append_ok(&f);
+    assert_int_equal(done.proven_lsn, 116);
+    assert_int_equal(read_all(&f).n, 8);
+    fixture_reopen(&f);
+    put_schema(&f, f.session.next_schema);
+    put_txn(&f, 2, 108, 2000, 1);
+    put_txn(&f, 3, 116, 3000, 1);
+    put_read(&f, 124, 1);
+    (void)fixture_append_ok(&f);
+    struct seen seen = read_all(&f);
+    assert_int_equal(seen.n, 10);
+    assert_false(seen.has_gap);
+    fixture_fini(&f);
+}
+
+static void
+test_read_rows_below_the_log_are_refused(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    struct api_appended done;
+    struct err e;
+    fixture_init(&f, 16 << 20, false);
+    put_schema(&f, f.session.next_schema);
+    put_txn(&f, 1, 100, 1000, 2);
+    put_read(&f, 99, 1);
+    assert_int_equal(fixture_append(&f, &done, &e), ERR_PARSE);
+    fixture_fini(&f);
+}
+
 /* A message outside a transaction may share its LSN with the commit behind it: each is dropped
  * only when it is there. */
 static void
@@ -750,6 +815,8 @@ main(void)
         cmocka_unit_test(test_time_that_goes_back),
         cmocka_unit_test(test_large_record),
         cmocka_unit_test(test_idle_position),
+        cmocka_unit_test(test_read_rows_stand_outside_of_duplicates),
+        cmocka_unit_test(test_read_rows_below_the_log_are_refused),
         cmocka_unit_test(test_refuses_nonsense),
         cmocka_unit_test(test_schema_ids_grow),
         cmocka_unit_test(test_flipped_byte_is_reported),
