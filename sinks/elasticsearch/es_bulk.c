@@ -8,7 +8,7 @@
 enum {
     ANSWER_MAX = 64 * 1024 * 1024,
     LIMIT_MIN_BYTES = 64 * 1024,
-    KEEP_BYTES = 2 * ES_BULK_BYTES,
+    KEEP_BYTES = 4 * 1024 * 1024,
     REASON_MAX = 512
 };
 

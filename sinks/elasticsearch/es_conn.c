@@ -14,7 +14,7 @@ enum {
     SECRET_MAX = 16 * 1024,
     CONNECT_TIMEOUT_MS = 5000,
     GZIP_WORTH_BYTES = 1024, /* less is sent as it is */
-    KEEP_BYTES = 16 * 1024 * 1024
+    KEEP_BYTES = 4 * 1024 * 1024
 };
 
 struct es_node {

@@ -117,7 +117,9 @@ struct es_live {
 };
 /* ERR_CLOSED as above. */
 int es_reply_mapping(struct str body, struct es_live *ret, struct err *e) MUST_CHECK;
-/* True when the meta names this table and these key columns. */
+/* True when the meta names this table. */
+bool es_reply_is_named(const struct es_live *live, struct str ns, struct str table);
+/* ... and these key columns. */
 bool es_reply_is_of_table(const struct es_live *live, const struct schema *s);
 
 /* ---- a page of a search (sort by _doc, version: true, _source: false) ---- */

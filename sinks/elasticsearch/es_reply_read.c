@@ -440,10 +440,16 @@ has_same_keys(struct str keys, const struct schema *s)
 }
 
 bool
+es_reply_is_named(const struct es_live *live, struct str ns, struct str table)
+{
+    return live->has_meta && is_name(contents_of(live->ns), ns) &&
+           is_name(contents_of(live->table), table);
+}
+
+bool
 es_reply_is_of_table(const struct es_live *live, const struct schema *s)
 {
-    return live->has_meta && is_name(contents_of(live->ns), s->ns) &&
-           is_name(contents_of(live->table), s->name) && has_same_keys(live->keys, s);
+    return es_reply_is_named(live, s->ns, s->name) && has_same_keys(live->keys, s);
 }
 
 /* ---- a page of a search ---- */

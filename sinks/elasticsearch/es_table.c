@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proto/base/check.h"
 #include "proto/base/httpc.h"
 #include "proto/base/xmalloc.h"
 #include "sinks/elasticsearch/es_index.h"
@@ -156,18 +157,21 @@ verify_owner(
     return 0;
 }
 
+/* s: NULL when the table's schema is not known. */
 static int
-verify_table(const struct es_tables *t, const struct schema *s, struct str alias,
+verify_table(const struct es_tables *t, const struct es_table *table, const struct schema *s,
     const struct es_live *live, struct err *e)
 {
-    int rc = verify_owner(t, alias, live, e);
-    if (rc == 0 && !es_reply_is_of_table(live, s)) {
+    int rc = verify_owner(t, table->alias, live, e);
+    bool is_it = s == NULL ? es_reply_is_named(live, table->ns, table->name)
+                           : es_reply_is_of_table(live, s);
+    if (rc == 0 && !is_it) {
         rc = err_set(e, ERR_FOREIGN,
             "the index %.*s holds the table %.*s.%.*s with the key %.*s, and that is not "
             "%.*s.%.*s as it is now: " ELSE_INDEX,
             (int)live->index.n, live->index.p, (int)live->ns.n, live->ns.p, (int)live->table.n,
-            live->table.p, (int)live->keys.n, live->keys.p, (int)s->ns.n, s->ns.p,
-            (int)s->name.n, s->name.p);
+            live->table.p, (int)live->keys.n, live->keys.p, (int)table->ns.n, table->ns.p,
+            (int)table->name.n, table->name.p);
     }
     return rc;
 }
@@ -216,10 +220,10 @@ extend(struct es_tables *t, const struct schema *s, const struct es_live *live,
 
 /* An index that is there: ours, and with all columns. live points into memory of ours. */
 static int
-accept_live(struct es_tables *t, const struct schema *s, struct str alias,
+accept_live(struct es_tables *t, const struct es_table *table, const struct schema *s,
     const struct es_live *live, struct err *e)
 {
-    int rc = verify_table(t, s, alias, live, e);
+    int rc = verify_table(t, table, s, live, e);
     if (rc == 0 && live->epoch < t->conf.epoch) {
         rc = adopt(t, s, live, e);
     }
@@ -261,12 +265,12 @@ create(struct es_tables *t, const struct schema *s, struct str alias, bool *ret_
 
 /* One look: *ret_missing when there is nothing of that name. */
 static int
-look(struct es_tables *t, const struct schema *s, struct str alias, bool *ret_missing,
-    struct err *e)
+look(struct es_tables *t, const struct es_table *table, const struct schema *s,
+    bool *ret_missing, struct err *e)
 {
     struct es_answer a;
     struct es_live live;
-    int rc = call(t, "GET", alias, "/_mapping", (struct str){0}, &a, e);
+    int rc = call(t, "GET", table->alias, "/_mapping", (struct str){0}, &a, e);
     if (rc != 0) {
         return rc;
     }
@@ -275,7 +279,7 @@ look(struct es_tables *t, const struct schema *s, struct str alias, bool *ret_mi
         return 0;
     }
     if (a.status != 200) {
-        return refused(t, &a, "cannot look at the index", alias, e);
+        return refused(t, &a, "cannot look at the index", table->alias, e);
     }
     struct buf auto_buf body; /* live outlasts further calls */
     buf_init(&body, SIZE_MAX);
@@ -284,17 +288,19 @@ look(struct es_tables *t, const struct schema *s, struct str alias, bool *ret_mi
     if (rc != 0) {
         return rc;
     }
-    return s == NULL ? verify_owner(t, alias, &live, e) : accept_live(t, s, alias, &live, e);
+    return s == NULL ? verify_table(t, table, NULL, &live, e)
+                     : accept_live(t, table, s, &live, e);
 }
 
 static int
-make_ready(struct es_tables *t, const struct schema *s, struct str alias, struct err *e)
+make_ready(
+    struct es_tables *t, const struct es_table *table, const struct schema *s, struct err *e)
 {
     for (unsigned i = 0; i < TRIES; i++) {
         bool is_missing = false, exists = false;
-        int rc = look(t, s, alias, &is_missing, e);
+        int rc = look(t, table, s, &is_missing, e);
         if (rc == 0 && is_missing) {
-            rc = create(t, s, alias, &exists, e);
+            rc = create(t, s, table->alias, &exists, e);
         }
         if (rc != 0 || !exists) {
             return rc;
@@ -303,7 +309,7 @@ make_ready(struct es_tables *t, const struct schema *s, struct str alias, struct
     return err_set(e, ERR_FOREIGN,
         "the index %.*s-000001 exists and the alias %.*s does not: add the alias to it, or "
         "delete the index and replay the sink from earliest",
-        (int)alias.n, alias.p, (int)alias.n, alias.p);
+        (int)table->alias.n, table->alias.p, (int)table->alias.n, table->alias.p);
 }
 
 /* ---- what is known ---- */
@@ -409,7 +415,7 @@ es_tables_find(
     }
     int rc = find_table(t, s, &table, e);
     if (rc == 0) {
-        rc = make_ready(t, s, table->alias, e);
+        rc = make_ready(t, table, s, e);
     }
     if (rc == 0) {
         *ret = add_version(t, at, s, table);
@@ -421,7 +427,12 @@ int
 es_tables_look_again(struct es_tables *t, struct str alias, struct err *e)
 {
     bool is_missing = false;
-    int rc = look(t, NULL, alias, &is_missing, e);
+    size_t i = 0;
+    while (i < t->n_tables && !str_eq(t->tables[i]->alias, alias)) {
+        i++;
+    }
+    CHECK(i < t->n_tables); /* what was written was found before */
+    int rc = look(t, t->tables[i], NULL, &is_missing, e);
     if (rc == 0 && is_missing) {
         rc = err_set(e, ERR_FOREIGN,
             "the alias %.*s is gone, and with it what the sink had written. Bring it back, or "
@@ -490,15 +501,15 @@ is_about_table(int rc)
 }
 
 static int
-check_index(struct es_tables *t, struct str alias, struct buf *lines, struct err *e)
+check_index(struct es_tables *t, const struct es_table *table, struct buf *lines, struct err *e)
 {
     bool is_missing = false;
-    int rc = look(t, NULL, alias, &is_missing, e);
+    int rc = look(t, table, NULL, &is_missing, e);
     if (rc != 0 && is_about_table(rc)) {
         put_line(lines, "fault", e->msg);
         return 0;
     }
-    return rc != 0 || is_missing ? rc : check_settings(t, alias, lines, e);
+    return rc != 0 || is_missing ? rc : check_settings(t, table->alias, lines, e);
 }
 
 static void
@@ -533,7 +544,9 @@ check_one(struct es_tables *t, const struct sink_table *tables, struct buf *alia
         return 0;
     }
     check_shared(tables, aliases, i, lines);
-    return check_index(t, buf_str(&aliases[i]), lines, e);
+    struct es_table named = {
+        .ns = table->ns, .name = table->name, .alias = buf_str(&aliases[i])};
+    return check_index(t, &named, lines, e);
 }
 
 int
