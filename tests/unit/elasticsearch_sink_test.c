@@ -356,7 +356,7 @@ check_authorization(const char *options, const char *secret, const char *want)
     assert_true(asprintf(&text, "%s: %s", options, t.file) > 0);
     open_ok(text);
     free(text);
-    assert_non_null(strstr(buf_cstr(&peer.request), want));
+    assert_non_null(strstr(buf_cstr(&peer.last), want));
     close_sink();
 }
 
@@ -407,7 +407,7 @@ test_compressed(void **state)
     open_ok("compression: gzip");
     put_inserts(MANY);
     write_ok(MANY);
-    assert_non_null(strstr(buf_cstr(&peer.request), "\r\nContent-Encoding: gzip\r\n"));
+    assert_non_null(strstr(buf_cstr(&peer.last), "\r\nContent-Encoding: gzip\r\n"));
     assert_memory_equal(peer_body().p, "\x1f\x8b", 2);
     assert_true(peer_body().n < 10000);
     peer_close();

@@ -33,9 +33,9 @@ static struct {
     const char *poison; /* 400 for a body that holds it */
     _Atomic size_t n_bulks;
     _Atomic bool is_over;
-    struct buf request;  /* the last one; read after the call that it belongs to */
-    struct buf accepted; /* bodies of the _bulks that were accepted */
-    const char *mapping; /* NULL: as the table has it */
+    struct buf request, last; /* last: whole; read after the call that it belongs to */
+    struct buf accepted;      /* bodies of the _bulks that were accepted */
+    const char *mapping;      /* NULL: as the table has it */
 } peer;
 
 static const char peer_mapping[] =
@@ -78,15 +78,17 @@ peer_read(int fd)
             want += length == NULL || length > end ? 0 : strtoul(length + 17, NULL, 10);
         }
     }
+    buf_reset(&peer.last, SIZE_MAX);
+    buf_put_str(&peer.last, buf_str(&peer.request));
     return peer.request.n >= want;
 }
 
 static inline struct str
 peer_body(void)
 {
-    const char *text = buf_cstr(&peer.request);
+    const char *text = buf_cstr(&peer.last);
     const char *body = strstr(text, "\r\n\r\n") + 4;
-    return (struct str){.p = body, .n = peer.request.n - (size_t)(body - text)};
+    return (struct str){.p = body, .n = peer.last.n - (size_t)(body - text)};
 }
 
 static inline void
@@ -199,6 +201,7 @@ peer_open(const struct peer_step *steps, size_t n)
     peer.steps = steps;
     peer.n_steps = n;
     buf_init(&peer.request, SIZE_MAX);
+    buf_init(&peer.last, SIZE_MAX);
     buf_init(&peer.accepted, SIZE_MAX);
     peer.listen_fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(peer.listen_fd, (struct sockaddr *)&sa, sizeof sa), 0);
@@ -215,6 +218,7 @@ peer_close(void)
     assert_int_equal(pthread_join(peer.thread, NULL), 0);
     (void)close(peer.listen_fd);
     buf_fini(&peer.request);
+    buf_fini(&peer.last);
     buf_fini(&peer.accepted);
 }
 
