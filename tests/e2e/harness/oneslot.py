@@ -43,10 +43,11 @@ def yaml_of(value: Mapping[str, Any], indent: int = 0) -> str:
     """A mapping as YAML in the block style that people write; texts are quoted as JSON, which YAML reads."""
     lines = []
     for key, item in value.items():
+        name = key if re.fullmatch(r"[\w-]+", key) else json.dumps(key)
         if isinstance(item, Mapping) and item:
-            lines.append(f"{' ' * indent}{key}:\n{yaml_of(item, indent + 2)}")
+            lines.append(f"{' ' * indent}{name}:\n{yaml_of(item, indent + 2)}")
         else:
-            lines.append(f"{' ' * indent}{key}: {json.dumps(item)}\n")
+            lines.append(f"{' ' * indent}{name}: {json.dumps(item)}\n")
     return "".join(lines)
 
 

@@ -33,9 +33,9 @@ def alias_of(table: str, index: str = "{schema}.{table}") -> str:
 
 def field_of(column: str) -> str:
     """The field of a column (sinks/elasticsearch/es_name.h)."""
-    encoded = re.sub(r"[%.\x00-\x1f]", lambda m: f"%{ord(m.group()):02X}", column)
-    first = f"%{ord(column[0]):02X}"
-    return first + encoded[1:] if column in OWN_FIELDS or not column.strip() else encoded
+    is_reserved = column in OWN_FIELDS or not column.strip(" ")
+    first = f"%{ord(column[0]):02X}" if is_reserved else ""
+    return first + re.sub(r"[%.\x00-\x1f\x7f]", lambda m: f"%{ord(m.group()):02X}", column[len(first) > 0 :])
 
 
 def as_stored(value: Any) -> Any:
