@@ -149,7 +149,7 @@ BAD_CONFIGURATIONS = {
     "a sink without path": (MINIMAL + "sinks: {f: {kind: file}}\n", "`path` is missing here and required"),
     **{
         f"kind {kind}": (MINIMAL + f"sinks: {{s: {{kind: {kind}}}}}\n", f"`kind: {kind}` is not in this version")
-        for kind in ("elasticsearch", "fabric", "rag", "http", "kafka")
+        for kind in ("fabric", "rag", "kafka")
     },
 }
 
