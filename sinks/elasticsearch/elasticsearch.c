@@ -328,6 +328,19 @@ judge_unsent(struct es *es, const struct sink_batch *b, struct sink_verdict *ver
     }
 }
 
+/* Documents that could not be read: perhaps because their alias is gone. */
+static int
+look_at_unread(struct es *es, struct err *e)
+{
+    const struct es_work *w = &es->work;
+    for (size_t d = 0; d < w->fold.n; d++) {
+        if (w->wants[d].state == ES_TOAST_RETRY) {
+            return es_tables_look_again(es->parts.tables, w->wants[d].alias, e);
+        }
+    }
+    return 0;
+}
+
 static int
 send_rows(
     struct es *es, const struct sink_batch *b, struct sink_verdict *verdicts, struct err *e)
@@ -339,6 +352,9 @@ send_rows(
         .is_reread = w->is_reread,
         .floor = b->floor};
     int rc = es_toast_settle(es->parts.conn, &t, w->wants, w->fold.n, e);
+    if (rc == 0) {
+        rc = look_at_unread(es, e);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -403,7 +419,7 @@ es_write(
 {
     struct es *es = es_of(s);
     es_bulk_reset(es->parts.bulk);
-    es_tables_trim(es->parts.tables);
+    es_tables_begin(es->parts.tables, b->next);
     for (size_t i = 0; i < b->n; i++) {
         CHECK(b->n == 1 || !is_alone(&b->records[i])); /* sink.h */
     }

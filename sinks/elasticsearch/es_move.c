@@ -67,6 +67,7 @@ settle_new(const struct move *m, bool is_barred, uint64_t floor, struct sink_ver
     } else if (rc == 0 && w.state == ES_TOAST_RETRY) {
         *verdict = (struct sink_verdict){
             .verdict = VERDICT_RETRY, .reason = "the old document could not be read"};
+        rc = es_tables_look_again(m->p->tables, m->v->table->alias, e);
     } else if (rc == 0) { /* the old one says nothing */
         rc = look_at_new(m, &is_there, e);
         *verdict = is_there ? (struct sink_verdict){.verdict = VERDICT_DONE}

@@ -9,6 +9,7 @@
 #include "proto/base/xmalloc.h"
 #include "sinks/elasticsearch/es_index.h"
 #include "sinks/elasticsearch/es_scan.h"
+#include "sinks/elasticsearch/es_seen.h"
 
 enum {
     VERSIONS_MAX = 4096,
@@ -24,6 +25,7 @@ struct es_tables {
     struct es_table **tables;
     struct es_version **versions; /* in order of schema_id */
     size_t n_tables, n_versions;
+    uint64_t next; /* of the batch that is being written */
 };
 
 /* ---- life ---- */
@@ -72,8 +74,9 @@ es_tables_free(struct es_tables *t)
 }
 
 void
-es_tables_trim(struct es_tables *t)
+es_tables_begin(struct es_tables *t, uint64_t next)
 {
+    t->next = next;
     if (t->n_versions > VERSIONS_MAX) {
         forget(t);
     }
@@ -293,16 +296,41 @@ look(struct es_tables *t, const struct es_table *table, const struct schema *s,
 }
 
 static int
+gone(struct str alias, struct err *e)
+{
+    return err_set(e, ERR_FOREIGN,
+        "the alias %.*s is gone, and with it what the sink had written. Bring it back, or "
+        "replay the sink from earliest: it makes a new index and fills it",
+        (int)alias.n, alias.p);
+}
+
+/* Makes the missing index, unless it was there before: then a second look, that another lane
+ * has made it meanwhile, was in vain too. *ret_again: look once more. */
+static int
+make_missing(struct es_tables *t, const struct es_table *table, const struct schema *s,
+    bool is_last_look, bool *ret_again, struct err *e)
+{
+    if (es_seen_before(t->conf.uuid, table->alias, t->next)) {
+        *ret_again = !is_last_look;
+        return is_last_look ? gone(table->alias, e) : 0;
+    }
+    return create(t, s, table->alias, ret_again, e);
+}
+
+static int
 make_ready(
     struct es_tables *t, const struct es_table *table, const struct schema *s, struct err *e)
 {
     for (unsigned i = 0; i < TRIES; i++) {
-        bool is_missing = false, exists = false;
+        bool is_missing = false, again = false;
         int rc = look(t, table, s, &is_missing, e);
         if (rc == 0 && is_missing) {
-            rc = create(t, s, table->alias, &exists, e);
+            rc = make_missing(t, table, s, i > 0, &again, e);
         }
-        if (rc != 0 || !exists) {
+        if (rc == 0 && !again) {
+            es_seen_put(t->conf.uuid, table->alias, t->next);
+        }
+        if (rc != 0 || !again) {
             return rc;
         }
     }
@@ -434,10 +462,7 @@ es_tables_look_again(struct es_tables *t, struct str alias, struct err *e)
     CHECK(i < t->n_tables); /* what was written was found before */
     int rc = look(t, t->tables[i], NULL, &is_missing, e);
     if (rc == 0 && is_missing) {
-        rc = err_set(e, ERR_FOREIGN,
-            "the alias %.*s is gone, and with it what the sink had written. Bring it back, or "
-            "replay the sink from earliest: it makes a new index and fills it",
-            (int)alias.n, alias.p);
+        rc = gone(alias, e);
     }
     return rc;
 }

@@ -35,13 +35,14 @@ struct es_tables;
 struct es_tables *es_tables_new(struct es_conn *c, const struct es_tables_conf *conf);
 void es_tables_free(struct es_tables *t); /* accepts NULL */
 
-/* The version of a record's schema, its index made ready the first time. Borrowed until trim.
+/* The version of a record's schema, its index made ready the first time. Borrowed until begin.
  * ERR_CONFIG: no key, a name that no index can have, or two tables of one index. ERR_FOREIGN:
- * the index is somebody else's. Others as es_conn. */
+ * the index is somebody else's, or gone (es_seen). Others as es_conn. */
 int es_tables_find(struct es_tables *t, const struct schema *s, const struct es_version **ret,
     struct err *e) MUST_CHECK;
-/* Between two writes: forgets everything once very much is known. */
-void es_tables_trim(struct es_tables *t);
+/* Before each write. next: everything below it is settled. Forgets everything once very much is
+ * known. */
+void es_tables_begin(struct es_tables *t, uint64_t next);
 
 /* After the server said that a table's alias is gone. 0: it is there after all; ERR_FOREIGN:
  * gone, or no longer what it was; others as es_conn. Makes nothing. */
