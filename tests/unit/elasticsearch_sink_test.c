@@ -112,13 +112,15 @@ put_inserts(size_t n)
     }
 }
 
+static uint64_t settled = 1; /* a batch's `next` */
+
 static int
 write_some(size_t n, struct err *e)
 {
     memset(t.verdicts, 0, sizeof t.verdicts);
     t.sink->is_pushed_back = false;
     t.sink->retry_after_ms = -1;
-    struct sink_batch b = {.records = t.records, .n = n, .next = 1, .tail = 100000};
+    struct sink_batch b = {.records = t.records, .n = n, .next = settled, .tail = 100000};
     return t.ops->write(t.sink, &b, t.verdicts, e);
 }
 
@@ -431,6 +433,28 @@ test_foreign_index_stops(void **state)
     peer_close();
 }
 
+/* A lane or a new instance that has not met the table must not hide that its documents are
+ * gone. */
+static void
+test_a_gone_index_is_made_anew_by_a_replay_only(void **state)
+{
+    (void)state;
+    struct err e;
+    peer_open(NULL, 0);
+    for (size_t i = 0; i < 3; i++) { /* made, gone, replayed */
+        bool is_lost = i == 1;
+        open_ok("index: again.{table}");
+        put_inserts(1);
+        peer.is_gone = true;
+        settled = is_lost ? 50 : 40;
+        assert_int_equal(write_some(1, &e), is_lost ? ERR_FOREIGN : 0);
+        assert_int_equal(peer.n_made, i == 0 ? 1 : i);
+        close_sink();
+    }
+    settled = 1;
+    peer_close();
+}
+
 int
 main(void)
 {
@@ -450,6 +474,7 @@ main(void)
         TEST(test_bad_options),
         TEST(test_compressed),
         TEST(test_foreign_index_stops),
+        TEST(test_a_gone_index_is_made_anew_by_a_replay_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,6 +36,8 @@ static struct {
     struct buf request, last; /* last: whole; read after the call that it belongs to */
     struct buf accepted;      /* bodies of the _bulks that were accepted */
     const char *mapping;      /* NULL: as the table has it */
+    _Atomic bool is_gone;     /* no alias, until an index is made */
+    _Atomic size_t n_made;
 } peer;
 
 static const char peer_mapping[] =
@@ -169,6 +171,14 @@ peer_answer(int fd)
         peer_send(fd, 200, NULL,
             "{\"version\":{\"number\":\"8.19.8\",\"build_flavor\":\"default\"},\"tagline\":"
             "\"You Know, for Search\"}");
+    } else if (peer_begins("PUT /")) {
+        peer.n_made++;
+        peer.is_gone = false;
+        peer_send(fd, 200, NULL, "{\"acknowledged\":true}");
+    } else if (peer.is_gone) {
+        peer_send(fd, 404, NULL,
+            "{\"error\":{\"type\":\"index_not_found_exception\",\"reason\":\"r\"},\"status\":"
+            "404}");
     } else if (peer_begins("GET /shop.item/_mapping")) {
         peer_send(fd, 200, NULL, peer.mapping == NULL ? peer_mapping : peer.mapping);
     } else {
