@@ -18,7 +18,7 @@ INDEX = "fabric.user_data"
 PAUSE = 2.0
 
 
-def ask(url, body=None, method=None):
+def ask(url: str, body: object = None, method: str | None = None) -> dict:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     # Not through a proxy of the caller's.
@@ -27,18 +27,18 @@ def ask(url, body=None, method=None):
         return json.load(answer)
 
 
-def ready(url):
+def ready(url: str) -> bool:
     return ask(f"{url}/_cluster/health")["status"] in ("green", "yellow")
 
 
-def count(url):
+def count(url: str) -> int | None:
     try:
         return ask(f"{url}/{INDEX}/_count")["count"]
     except (OSError, ValueError):
         return None
 
 
-def watch(url):
+def watch(url: str) -> None:
     shown = None
     while True:
         now = count(url)
@@ -48,16 +48,16 @@ def watch(url):
         time.sleep(PAUSE)
 
 
-def sink_of(api, name):
+def sink_of(api: str, name: str) -> dict:
     return next(sink for sink in ask(f"{api}/lag")["sinks"] if sink["name"] == name)
 
 
-def arrived(url, api, sink, last):
+def arrived(url: str, api: str, sink: str, last: str) -> bool:
     # In this order: what is behind is counted when the last one is surely in the log.
     return ask(f"{url}/{INDEX}/_doc/{last}")["found"] and sink_of(api, sink)["records_behind"] == 0
 
 
-def dump(url):
+def dump(url: str) -> None:
     ask(f"{url}/{INDEX}/_refresh", method="POST")
     answer = ask(f"{url}/{INDEX}/_search?scroll=1m", {"size": 1000, "sort": ["_doc"], "query": {"match_all": {}}})
     while answer["hits"]["hits"]:
@@ -67,7 +67,7 @@ def dump(url):
     ask(f"{url}/_search/scroll", {"scroll_id": answer["_scroll_id"]}, "DELETE")
 
 
-def letters(api, sink):
+def letters(api: str, sink: str) -> None:
     print(sink_of(api, sink)["dead_letters"])
 
 
@@ -75,7 +75,7 @@ QUESTIONS = {"ready": ready, "arrived": arrived}
 COMMANDS = {"watch": watch, "dump": dump, "letters": letters}
 
 
-def main(verb, *args):
+def main(verb: str, *args: str) -> int:
     if verb in QUESTIONS:
         try:
             return 0 if QUESTIONS[verb](*args) else 1

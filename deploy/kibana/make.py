@@ -142,9 +142,9 @@ def fixed(**options: object) -> dict:
     return {"type": "STATIC", "options": options}
 
 
-def map_of_people() -> dict:
+def ground() -> dict:
     """Roads and coasts come from Elastic's map service, for which the browser needs the internet; the points do not."""
-    ground = {
+    return {
         "id": "ground",
         "type": "EMS_VECTOR_TILE",
         "sourceDescriptor": {"type": "EMS_TMS", "isAutoSelect": True},
@@ -155,32 +155,33 @@ def map_of_people() -> dict:
         "minZoom": 0,
         "maxZoom": 24,
     }
-    people = {
+
+
+def points(geo_field: str, reference: str) -> dict:
+    source = {
+        "id": "people-source",
+        "type": "ES_SEARCH",
+        "scalingType": "LIMIT",
+        "geoField": geo_field,
+        "filterByMapBounds": True,
+        "tooltipProperties": ["name", "address", "timezone"],
+        "applyGlobalQuery": True,
+        "applyGlobalTime": True,
+        "indexPatternRefName": reference,
+    }
+    properties = {
+        "icon": fixed(value="marker"),
+        "fillColor": fixed(color="#54B399"),
+        "lineColor": fixed(color="#FFFFFF"),
+        "lineWidth": fixed(size=1),
+        "iconSize": fixed(size=6),
+        "symbolizeAs": {"options": {"value": "circle"}},
+    }
+    return {
         "id": "people",
         "type": "GEOJSON_VECTOR",
-        "sourceDescriptor": {
-            "id": "people-source",
-            "type": "ES_SEARCH",
-            "scalingType": "LIMIT",
-            "geoField": "location",
-            "filterByMapBounds": True,
-            "tooltipProperties": ["name", "address", "timezone"],
-            "applyGlobalQuery": True,
-            "applyGlobalTime": True,
-            "indexPatternRefName": "layer_1_source_index_pattern",
-        },
-        "style": {
-            "type": "VECTOR",
-            "isTimeAware": True,
-            "properties": {
-                "icon": fixed(value="marker"),
-                "fillColor": fixed(color="#54B399"),
-                "lineColor": fixed(color="#FFFFFF"),
-                "lineWidth": fixed(size=1),
-                "iconSize": fixed(size=6),
-                "symbolizeAs": {"options": {"value": "circle"}},
-            },
-        },
+        "sourceDescriptor": source,
+        "style": {"type": "VECTOR", "isTimeAware": True, "properties": properties},
         "joins": [],
         "label": "People",
         "visible": True,
@@ -188,6 +189,10 @@ def map_of_people() -> dict:
         "minZoom": 0,
         "maxZoom": 24,
     }
+
+
+def map_of_people() -> dict:
+    reference = {"type": "index-pattern", "id": VIEW, "name": "layer_1_source_index_pattern"}
     state = {
         "zoom": 1.5,
         "center": {"lon": 0, "lat": 30},
@@ -201,10 +206,9 @@ def map_of_people() -> dict:
         "title": "People on a map",
         "description": "",
         "mapStateJSON": text(state),
-        "layerListJSON": text([ground, people]),
+        "layerListJSON": text([ground(), points("location", reference["name"])]),
         "uiStateJSON": text({"isLayerTOCOpen": True, "openTOCDetails": []}),
     }
-    reference = {"type": "index-pattern", "id": VIEW, "name": "layer_1_source_index_pattern"}
     return saved("map", MAP, "8.1.0", attributes, [reference])
 
 
