@@ -15,8 +15,8 @@ from harness.workload import Workload
 from test_random_workload import is_run_alive, kill_one, wait_a_random_moment
 
 SETTINGS = {"deadlock_timeout": "'100ms'"}
-# A table without a key has no documents.
-WITHOUT = {"public.keyless"}
+# One without a key has no documents. In the other two rows share a key for a moment: see test_es_order.py.
+WITHOUT = {"public.keyless", "public.deferred"}
 
 
 @pytest.fixture
@@ -31,8 +31,13 @@ def tables_of(load: Workload) -> list[str]:
     return [name for name in load.names if name not in WITHOUT]
 
 
+def patterns_of(load: Workload) -> list[str]:
+    """For the sink's `tables`."""
+    return [name.replace("T.dot", "T?dot") for name in tables_of(load)]
+
+
 def make(load: Workload, make_oneslot: Any, es: Elasticsearch, **options: Any) -> Search:
-    sink = {"tables": tables_of(load)}
+    sink = {"tables": patterns_of(load)}
     return make_search(make_oneslot, load.pg, es, source_tables=load.patterns, sink=sink, **options)
 
 
@@ -129,7 +134,7 @@ def test_a_second_index_made_from_the_log_equals_the_live_one(
     load.run(300)
     judge(load, search)
     search.oneslot.stop()
-    second = search_config(es.url, "second", index="second-{schema}.{table}", tables=tables_of(load))["sinks"]["second"]
+    second = search_config(es.url, "second", index="second-{schema}.{table}", tables=patterns_of(load))["sinks"]["second"]
     search.oneslot.change_config(sinks={"second": second})
     search.start()
     load.run(30)
