@@ -49,7 +49,9 @@ enum class {
 static const char *const class_properties[] = {
     [CLASS_KEYWORD] = KEYWORD "}",
     [CLASS_TEXT] = "{\"type\":\"text\"," KEYWORD_BESIDE,
-    [CLASS_BOOL] = "{\"type\":\"boolean\"}",
+    /* not boolean: 7.17 and OpenSearch cannot ignore what is none there (the column's type may
+     * change), and a keyword is searched by true and false just so */
+    [CLASS_BOOL] = KEYWORD "}",
     [CLASS_SHORT] = NUMBER("short"),
     [CLASS_INTEGER] = NUMBER("integer"),
     [CLASS_LONG] = NUMBER("long"),

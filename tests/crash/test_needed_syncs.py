@@ -15,17 +15,16 @@ from test_power_loss import FIRST
 
 # Alone not missed, because another sync on the same way does the same; GROUPS takes those away together.
 REDUNDANT = {
-    "fsync data [+trash]": "nothing is promised before the state's rename, whose sync of data covers log and trash too",
     "fsync data/trash [+SEG]": "a segment that is in neither folder is a segment that was to be removed",
     "fsync data/log/SEG [MANIFEST.tmp>MANIFEST]": "without its MANIFEST a segment is verified and sealed again",
 }
-for folder in ("data/log/.new", "data/state.new"):
+for folder in ("data/log/.new", "data/state.new", "data/dead.new"):
     REDUNDANT[f"fdatasync {folder}/data.mdb"] = "LMDB's; our fsync of the new file covers it"
     REDUNDANT[f"O_DSYNC write {folder}/data.mdb"] = "LMDB's; our fsync of the new file covers it"
     REDUNDANT[f"fsync {folder}/data.mdb (opened)"] = "LMDB's own syncs have covered the new file"
 GROUPS = [
     tuple(f"{kind} {folder}/data.mdb{end}" for kind, end in kinds)
-    for folder in ("data/log/.new", "data/state.new")
+    for folder in ("data/log/.new", "data/state.new", "data/dead.new")
     for kinds in (
         (("fdatasync", ""), ("fsync", " (opened)")),
         (("O_DSYNC write", ""), ("fsync", " (opened)")),

@@ -309,12 +309,12 @@ def test_an_added_column_extends_the_mapping(search: Search, pg: Postgres) -> No
 
 def test_a_column_whose_type_changes_still_arrives(search: Search, pg: Postgres) -> None:
     """The old field keeps its type and indexes what it can; nothing is refused."""
-    begin(search, "CREATE TABLE t (id int PRIMARY KEY, v int, w timestamptz, x uuid, y inet, z jsonb)")
-    pg.sql("INSERT INTO t VALUES (1, 1, now(), gen_random_uuid(), '::1', '{}')")
+    begin(search, "CREATE TABLE t (id int PRIMARY KEY, v int, w timestamptz, x uuid, y inet, z jsonb, b bool)")
+    pg.sql("INSERT INTO t VALUES (1, 1, now(), gen_random_uuid(), '::1', '{}', true)")
     search.check()
     changes = "ALTER v TYPE text USING 'text', ALTER w TYPE text USING 'text', ALTER x TYPE text USING 'text'"
-    pg.sql(f"ALTER TABLE t {changes}, ALTER y TYPE text USING 'text', ALTER z TYPE text USING 'text'")
-    pg.sql("INSERT INTO t VALUES (2, repeat('x', 40000), 'b', 'maybe', 'd', 'e'); UPDATE t SET v = v || '.' WHERE id = 1")
+    pg.sql(f"ALTER TABLE t {changes}, ALTER y TYPE text USING 'text', ALTER z TYPE text USING 'text', ALTER b TYPE text USING 'text'")
+    pg.sql("INSERT INTO t VALUES (2, repeat('x', 40000), 'b', 'maybe', 'd', 'e', 'f'); UPDATE t SET v = v || '.' WHERE id = 1")
     search.check()
 
 

@@ -57,7 +57,7 @@ test_field_of_every_type(void **state)
         struct es_support_col col;
         const char *want;
     } cases[] = {
-        {{"c", 16, false, 0, NULL}, "{\"type\":\"boolean\"}"},
+        {{"c", 16, false, 0, NULL}, "{\"type\":\"keyword\",\"ignore_above\":8191}"},
         {{"c", 21, false, 0, NULL}, "{\"type\":\"short\",\"ignore_malformed\":true}"},
         {{"c", 23, false, 0, NULL}, "{\"type\":\"integer\",\"ignore_malformed\":true}"},
         {{"c", 20, false, 0, NULL}, "{\"type\":\"long\",\"ignore_malformed\":true}"},
