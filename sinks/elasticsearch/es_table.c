@@ -9,6 +9,7 @@
 #include "proto/base/xmalloc.h"
 #include "sinks/elasticsearch/es_index.h"
 #include "sinks/elasticsearch/es_scan.h"
+#include "sinks/elasticsearch/es_seen.h"
 
 enum {
     VERSIONS_MAX = 4096,
@@ -293,14 +294,30 @@ look(struct es_tables *t, const struct es_table *table, const struct schema *s,
 }
 
 static int
-make_ready(
-    struct es_tables *t, const struct es_table *table, const struct schema *s, struct err *e)
+gone(struct str alias, struct err *e)
+{
+    return err_set(e, ERR_FOREIGN,
+        "the alias %.*s is gone, and with it what the sink had written. Bring it back, or "
+        "replay the sink from earliest: it makes a new index and fills it",
+        (int)alias.n, alias.p);
+}
+
+static int
+make_ready(struct es_tables *t, const struct es_table *table, const struct schema *s,
+    uint64_t offset, struct err *e)
 {
     for (unsigned i = 0; i < TRIES; i++) {
         bool is_missing = false, exists = false;
+        bool is_seen = es_seen_before(table->alias, offset); /* asked before the look */
         int rc = look(t, table, s, &is_missing, e);
+        if (rc == 0 && is_missing && is_seen) {
+            return gone(table->alias, e);
+        }
         if (rc == 0 && is_missing) {
             rc = create(t, s, table->alias, &exists, e);
+        }
+        if (rc == 0 && !exists) {
+            es_seen_put(table->alias, offset);
         }
         if (rc != 0 || !exists) {
             return rc;
@@ -398,8 +415,9 @@ add_version(
 
 int
 es_tables_find(
-    struct es_tables *t, const struct schema *s, const struct es_version **ret, struct err *e)
+    struct es_tables *t, const struct record *r, const struct es_version **ret, struct err *e)
 {
+    const struct schema *s = r->schema;
     const struct es_table *table = NULL;
     size_t at = place_of(t, s->id);
     if (at < t->n_versions && t->versions[at]->schema_id == s->id) {
@@ -415,7 +433,7 @@ es_tables_find(
     }
     int rc = find_table(t, s, &table, e);
     if (rc == 0) {
-        rc = make_ready(t, table, s, e);
+        rc = make_ready(t, table, s, r->offset, e);
     }
     if (rc == 0) {
         *ret = add_version(t, at, s, table);
@@ -434,10 +452,7 @@ es_tables_look_again(struct es_tables *t, struct str alias, struct err *e)
     CHECK(i < t->n_tables); /* what was written was found before */
     int rc = look(t, t->tables[i], NULL, &is_missing, e);
     if (rc == 0 && is_missing) {
-        rc = err_set(e, ERR_FOREIGN,
-            "the alias %.*s is gone, and with it what the sink had written. Bring it back, or "
-            "replay the sink from earliest: it makes a new index and fills it",
-            (int)alias.n, alias.p);
+        rc = gone(alias, e);
     }
     return rc;
 }

@@ -37,8 +37,8 @@ void es_tables_free(struct es_tables *t); /* accepts NULL */
 
 /* The version of a record's schema, its index made ready the first time. Borrowed until trim.
  * ERR_CONFIG: no key, a name that no index can have, or two tables of one index. ERR_FOREIGN:
- * the index is somebody else's. Others as es_conn. */
-int es_tables_find(struct es_tables *t, const struct schema *s, const struct es_version **ret,
+ * the index is somebody else's, or gone (es_seen). Others as es_conn. */
+int es_tables_find(struct es_tables *t, const struct record *r, const struct es_version **ret,
     struct err *e) MUST_CHECK;
 /* Between two writes: forgets everything once very much is known. */
 void es_tables_trim(struct es_tables *t);
