@@ -114,6 +114,8 @@ def bodies_of(one: Oneslot, index: str, size: int) -> list[bytes]:
     with one.http.stream("GET", "/changes", timeout=600) as answer:
         for text in answer:
             change = json.loads(text)
+            if change["op"] != "insert":
+                continue
             meta = {"_index": index, "_id": change["key"]["id"], "version": change["offset"]}
             meta |= {"version_type": "external_gte", "require_alias": True}
             source = text[text.index(b'"new":') + 6 :].rstrip()[:-1]

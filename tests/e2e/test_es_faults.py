@@ -331,8 +331,8 @@ def test_five_keys_rejected_in_a_row_stop_the_sink(faulty: Search, pg: Postgres,
 
 
 def test_an_index_that_somebody_deleted_stops_the_sink(search: Search, pg: Postgres) -> None:
-    """Writing on into an empty one would hide that everything before is missing: also after the sink was started
-    again. A replay from the beginning makes a new one, whole."""
+    """Writing on into an empty one would hide that everything before is missing: also in the next session. A replay
+    from the beginning makes a new one, whole."""
     begin(search)
     write(pg, 1, 50)
     search.check()
@@ -341,9 +341,9 @@ def test_an_index_that_somebody_deleted_stops_the_sink(search: Search, pg: Postg
     stopped = search.wait_state("stopped", timeout=60)
     assert stopped["dead_letters"] == 0 and "replay" in stopped["last_error"]
     assert search.es.indices() == [], "it made none that looks complete"
-    search.oneslot.kill_and_wait("sink")
-    search.oneslot.pid("sink")
-    search.wait_state("stopped", timeout=60)
+    for call in ("pause", "resume"):
+        assert search.oneslot.http.post(f"/sinks/search/{call}").status == 200
+        search.wait_state("paused" if call == "pause" else "stopped", timeout=60)
     assert search.es.indices() == []
     search.replay(timeout=60)
     search.check()
@@ -511,9 +511,9 @@ def test_a_discarded_letter_stays_away_until_its_row_changes(faulty: Search, pg:
     fake_es.inject(refuse_items(400, MAPPING, lambda action: action.id == "3"), times=None)
     pg.sql("INSERT INTO t SELECT i, 'v' FROM generate_series(1, 5) i")
     (letter,) = faulty.wait_letters(1)
+    faulty.settle()
     fake_es.heal()
     faulty.redrive(letter["offset"], what="discard")
-    faulty.settle()
     assert "3" not in faulty.documents()
     pg.sql("UPDATE t SET v = 'w'")
     faulty.check()

@@ -509,7 +509,7 @@ test_sse(void **state)
     assert_int_equal(rs.status, 200);
     assert_string_equal(rs.content_type, "text/event-stream");
     struct str rest = buf_str(&rs.body);
-    struct str line;
+    struct str line = {0};
     for (uint64_t i = 0; i < 2; i++) {
         char want[64];
         struct seen seen = {0};
