@@ -12,7 +12,6 @@
 #include "sinks/elasticsearch/es_id.h"
 #include "sinks/elasticsearch/es_index.h"
 #include "sinks/elasticsearch/es_move.h"
-#include "sinks/elasticsearch/es_seen.h"
 #include "sinks/elasticsearch/es_send.h"
 #include "sinks/elasticsearch/es_toast.h"
 #include "sinks/elasticsearch/es_truncate.h"
@@ -175,7 +174,6 @@ open_parts(struct es *es, const struct sink_setup *setup, struct err *e)
     }
     if (rc == 0) {
         es->parts.bulk = es_bulk_new(es->parts.conn, &es->sink);
-        es_seen_again(setup->next);
         es->parts.tables = es_tables_new(es->parts.conn, &tables);
     }
     return rc;
@@ -238,7 +236,7 @@ name_documents(
             verdicts[i].verdict = VERDICT_DONE; /* a message: no document */
             continue;
         }
-        int rc = es_tables_find(es->parts.tables, r, &w->versions[i], e);
+        int rc = es_tables_find(es->parts.tables, r->schema, &w->versions[i], e);
         if (rc != 0) {
             return rc;
         }
@@ -398,7 +396,7 @@ write_alone(
 {
     const struct record *r = &b->records[0];
     const struct es_version *v = NULL;
-    int rc = es_tables_find(es->parts.tables, r, &v, e);
+    int rc = es_tables_find(es->parts.tables, r->schema, &v, e);
     if (rc != 0) {
         return rc;
     }
