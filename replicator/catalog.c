@@ -221,7 +221,7 @@ catalog_key(struct pgconn *c, uint32_t relid, struct catalog_key *ret, struct er
         "ord)"
         " JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum"
         " WHERE i.indrelid = %" PRIu32
-        " AND i.indisprimary AND k.ord <= i.indnkeyatts ORDER BY k.ord",
+        " AND i.indisprimary AND i.indimmediate AND k.ord <= i.indnkeyatts ORDER BY k.ord",
         relid);
     auto_pgrows struct pgrows *r = NULL;
     int rc = pgconn_query(c, sql, CATALOG_KEY_MS, &r, e);

@@ -68,7 +68,8 @@ int catalog_xmax(struct pgconn *c, uint64_t *ret, struct err *e) MUST_CHECK;
  * there is nothing. */
 int catalog_oldest_writer(struct pgconn *c, struct buf *text, struct err *e) MUST_CHECK;
 
-/* Primary key columns of a table as it is now, in index order; n 0: it has none, or is gone. */
+/* Primary key columns of a table as it is now, in index order; n 0: it has none, is gone, or is
+ * deferrable: a key that two rows share for a moment does not name a row. */
 struct catalog_key {
     unsigned n;
     char column[CATALOG_KEYS_MAX][CATALOG_NAME];

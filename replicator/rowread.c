@@ -168,7 +168,7 @@ put_describe(const struct rowread *r, struct buf *sql)
                   " pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, ord)"
                   " WHERE i.indrelid = c.oid AND k.attnum = a.attnum AND k.ord <= i.indnkeyatts"
                   " AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false"
-                  " ELSE i.indisprimary END)");
+                  " ELSE i.indisprimary AND i.indimmediate END)");
     buf_puts(sql, has_lists ? ", p.rowfilter" : ", NULL::text");
     buf_puts(sql,
         " FROM pg_catalog.pg_publication_tables p"

@@ -15,7 +15,7 @@ from harness.workload import Workload
 from test_random_workload import is_run_alive, kill_one, wait_a_random_moment
 
 SETTINGS = {"deadlock_timeout": "'100ms'"}
-# One without a key has no documents. In the other two rows share a key for a moment: see test_es_order.py.
+# Without a key there are no documents; one that two rows may share for a moment is none.
 WITHOUT = {"public.keyless", "public.deferred"}
 
 

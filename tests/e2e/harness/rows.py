@@ -29,12 +29,13 @@ SELECT attname, (
   SELECT oid::int FROM made_of JOIN pg_type USING (oid) WHERE typtype <> 'd'), attnum FROM pg_attribute
 WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
 """
-# The replica identity's columns; under FULL the primary key's.
+# The replica identity's columns; under FULL the primary key's, unless two rows may share it for a moment.
 _KEY = """
 SELECT a.attname FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
 WHERE c.oid = %s::regclass AND i.indisvalid
-  AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END
+  AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false
+    ELSE i.indisprimary AND i.indimmediate END
 ORDER BY a.attnum
 """
 
