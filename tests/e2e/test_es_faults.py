@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import base64
 import signal
+import subprocess
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -22,7 +24,7 @@ from harness.fake_es import (
     status,
     truncate,
 )
-from harness.system import ACCOUNT
+from harness.system import ACCOUNT, WorkFolder
 
 Make = Callable[..., Any]
 REJECTED = "es_rejected_execution_exception"
@@ -572,3 +574,38 @@ def test_an_api_key(make_oneslot: Make, pg: Postgres, es: Elasticsearch, fake_es
     expected = "ApiKey " + base64.b64encode(b"the-id:the-key").decode()
     assert {request.headers.get("authorization") for request in fake_es.requests} == {expected}
     assert "the-key" not in search.oneslot.log_text()
+
+
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that is its own authority, and its key."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    argv += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return certificate, key
+
+
+def test_tls_with_an_authority_of_its_own(make_oneslot: Make, pg: Postgres, es: Elasticsearch, work: WorkFolder) -> None:
+    """Without ca_file nothing is sent to whoever cannot be verified."""
+    pair = certificates(work.new("tls"))
+    fake = FakeES(es, tls=pair)
+    search = make_search(make_oneslot, pg, es, url=fake.url)
+    begin(search)
+    pg.sql("INSERT INTO t VALUES (1, 'a')")
+    search.wait_error("certificate|TLS|SSL")
+    assert not fake.requests and es.indices() == []
+    search.oneslot.stop()
+    search.oneslot.change_config(sinks={"search": {"ca_file": str(pair[0])}})
+    search.start()
+    search.check()
+    fake.close()
+
+
+def test_packed_requests(make_oneslot: Make, pg: Postgres, es: Elasticsearch, fake_es: FakeES) -> None:
+    """What a remote server gets."""
+    search = make_search(make_oneslot, pg, es, via=fake_es, sink={"compression": "gzip"})
+    begin(search)
+    pg.sql("INSERT INTO t SELECT i, repeat('long', 500) FROM generate_series(1, 500) i")
+    search.check()
+    large = [request for request in fake_es.bulks() if len(request.body) > 100_000]
+    assert large and all(request.is_packed for request in large)

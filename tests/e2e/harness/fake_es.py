@@ -8,10 +8,12 @@ import gzip
 import http.client
 import json
 import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Callable, Mapping
 
 from harness.elasticsearch import Elasticsearch
@@ -182,8 +184,10 @@ class _Rule:
 
 
 class FakeES:
-    def __init__(self, node: Elasticsearch) -> None:
+    def __init__(self, node: Elasticsearch, tls: tuple[Path, Path] | None = None) -> None:
+        """tls: certificate and key of 127.0.0.1; the node behind it speaks plainly."""
         self.node = node
+        self.tls = tls
         self.port = free_port()
         self.requests: list[Request] = []
         self.is_closing = threading.Event()
@@ -195,7 +199,7 @@ class FakeES:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def inject(self, fault: Fault, times: int | None = 1, path: str = "/_bulk") -> _Rule:
         """The next `times` requests (None: all, until heal) whose path contains `path`. The rule counts them in used."""
@@ -260,6 +264,12 @@ class FakeES:
 
         self.is_closing.clear()
         self._server = Server(("127.0.0.1", self.port), Handler)
+        if self.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self.tls)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True)
         self._thread.start()
 
