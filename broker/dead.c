@@ -234,9 +234,19 @@ keep(struct grave *g, struct letter *l)
     g->n++;
 }
 
-/* Takes out whatever `goes` says of, in one pass. */
 typedef bool match_f(const void *arg, const struct dead_letter *v);
 
+static size_t
+count_matching(const struct grave *g, match_f *goes, const void *arg)
+{
+    size_t n = 0;
+    for (size_t i = 0; g != NULL && i < g->n; i++) {
+        n += goes(arg, &g->letter[i]->v);
+    }
+    return n;
+}
+
+/* Takes out whatever `goes` says of, in one pass. */
 static size_t
 drop_matching(struct grave *g, match_f *goes, const void *arg)
 {
@@ -433,7 +443,8 @@ write_bury(struct dead *d, const struct grave *g, const char *sink, const struct
 {
     auto_store_txn struct store_txn *txn = NULL;
     struct str record = {b->record.n > 0 ? b->record.p : "", b->record.n};
-    int rc = beside_begin(d->bs, b->record.n + l->nvalue, &txn, e);
+    uint64_t touched = beside_touched(d->bs, count_matching(g, is_superseded, b));
+    int rc = beside_begin(d->bs, touched + b->record.n + l->nvalue, &txn, e);
     if (rc == 0) {
         rc = del_matching(txn, g, is_superseded, b, e);
     }
@@ -517,16 +528,13 @@ remove_matching(struct dead *d, const char *sink, match_f *goes, const void *arg
     struct err *e)
 {
     struct grave *g = find_grave(d, sink);
-    size_t n = 0;
-    for (size_t i = 0; g != NULL && i < g->n; i++) {
-        n += goes(arg, &g->letter[i]->v);
-    }
+    size_t n = count_matching(g, goes, arg);
     if (n == 0) {
         *ret_n = 0;
         return 0;
     }
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = beside_begin(d->bs, (uint64_t)n * STORE_PAGE / 8, &txn, e);
+    int rc = beside_begin(d->bs, beside_touched(d->bs, n), &txn, e);
     if (rc == 0) {
         rc = del_matching(txn, g, goes, arg, e);
     }
@@ -671,7 +679,7 @@ change_all(struct dead *d, struct grave *g, struct letter **chosen, size_t n, ui
 {
     struct letter **fresh = xcalloc(n, sizeof(struct letter *));
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = beside_begin(d->bs, (uint64_t)n * STORE_PAGE / 8, &txn, e);
+    int rc = beside_begin(d->bs, beside_touched(d->bs, n), &txn, e);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rc = change_one(d, txn, g->sink, chosen[i], to, &fresh[i], e);
     }

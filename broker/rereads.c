@@ -303,7 +303,7 @@ static int
 del_answered(struct rereads *r, const struct api_reread_done *d, size_t n, struct err *e)
 {
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = beside_begin(r->bs, (uint64_t)n * STORE_PAGE / 8, &txn, e);
+    int rc = beside_begin(r->bs, beside_touched(r->bs, n), &txn, e);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         char key[8];
         put_be64(key, d[i].id);

@@ -4,6 +4,8 @@
 
 #include "broker/dead.h"
 #include "broker/rereads.h"
+#include "proto/base/bytes.h"
+#include "proto/base/cleanup.h"
 
 struct folder {
     char dir[64];
@@ -340,6 +342,90 @@ test_a_full_quota_refuses_and_changes_nothing(void **state)
 
 /* ---- opening ---- */
 
+enum { MANY = 12000, MANY_TEXT = 1500, SPARE = 16 * 1024 * 1024 };
+
+/* Two letters copied to as many offsets, two to a page of each table: so that every page is
+ * touched when every second one goes. */
+static void
+copy_letters(struct folder *f)
+{
+    auto_store_txn struct store_txn *txn = NULL;
+    struct err e;
+    char key[10] = "s";
+    support_ok(beside_begin(&f->bs, (uint64_t)MANY * 2 * STORE_PAGE, &txn, &e), &e);
+    for (uint64_t i = 2; i < MANY; i++) {
+        for (unsigned table = DEAD_TABLE_LETTERS; table <= DEAD_TABLE_RECORDS; table++) {
+            auto_buf struct buf value;
+            struct str v;
+            buf_init(&value, 1 << 16);
+            put_be64(key + 2, 10 + i % 2);
+            support_ok(store_get(txn, table, (struct str){key, 10}, &v, &e), &e);
+            buf_put_str(&value, v);
+            put_be64(key + 2, 10 + i);
+            support_ok(store_put(txn, table, (struct str){key, 10}, buf_str(&value), &e), &e);
+        }
+    }
+    support_ok(store_commit(take_ptr(&txn), &e), &e);
+    reopen(f);
+}
+
+static void
+bury_many(struct folder *f)
+{
+    struct err e;
+    char text[MANY_TEXT + 1];
+    memset(text, 'r', MANY_TEXT);
+    text[MANY_TEXT] = '\0';
+    for (uint64_t i = 0; i < 2; i++) {
+        struct api_bury b = letter(10 + i, i == 0 ? "even" : "odd", text);
+        b.reason = str_from(text);
+        bury(f, "s", b, 1);
+    }
+    copy_letters(f);
+    support_ok(store_grow(f->bs.store, store_used_bytes(f->bs.store) + SPARE, &e), &e);
+}
+
+static size_t
+count(struct folder *f)
+{
+    struct dead_counts c;
+    dead_counts(f->d, "s", &c);
+    return c.letters;
+}
+
+static void
+test_many_letters_are_superseded_at_once(void **state)
+{
+    (void)state;
+    struct folder f;
+    folder_init(&f);
+    bury_many(&f);
+    struct api_bury whole = letter(10 + MANY, "even", "w");
+    whole.is_whole = true;
+    bury(&f, "s", whole, 1);
+    assert_int_equal(count(&f), MANY / 2 + 1);
+    reopen(&f);
+    assert_int_equal(count(&f), MANY / 2 + 1);
+    folder_fini(&f);
+}
+
+static void
+test_many_letters_are_changed_and_raised_at_once(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct err e;
+    size_t n = 0;
+    folder_init(&f);
+    bury_many(&f);
+    support_ok(dead_retry(f.d, "s", NULL, 0, &n, &e), &e);
+    assert_int_equal(n, MANY);
+    assert_int_equal(raise_key(&f, "s", UINT64_MAX, "odd", false), MANY / 2);
+    reopen(&f);
+    assert_int_equal(count(&f), MANY / 2);
+    folder_fini(&f);
+}
+
 static void
 test_letters_of_another_log_are_refused(void **state)
 {
@@ -501,6 +587,8 @@ main(void)
         cmocka_unit_test(test_a_persons_word),
         cmocka_unit_test(test_bad_letters_are_refused),
         cmocka_unit_test(test_a_full_quota_refuses_and_changes_nothing),
+        cmocka_unit_test(test_many_letters_are_superseded_at_once),
+        cmocka_unit_test(test_many_letters_are_changed_and_raised_at_once),
         cmocka_unit_test(test_letters_of_another_log_are_refused),
         cmocka_unit_test(test_damaged_and_newer_letters_are_refused),
         cmocka_unit_test(test_rows_wait_until_they_are_read),
