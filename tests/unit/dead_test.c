@@ -347,13 +347,13 @@ enum { MANY = 12000, MANY_TEXT = 1500, SPARE = 16 * 1024 * 1024 };
 /* Two letters copied to as many offsets, two to a page of each table: so that every page is
  * touched when every second one goes. */
 static void
-copy_letters(struct folder *f)
+copy_letters(struct folder *f, uint64_t n, uint64_t letter_bytes)
 {
     auto_store_txn struct store_txn *txn = NULL;
     struct err e;
     char key[10] = "s";
-    support_ok(beside_begin(&f->bs, (uint64_t)MANY * 2 * STORE_PAGE, &txn, &e), &e);
-    for (uint64_t i = 2; i < MANY; i++) {
+    support_ok(beside_begin(&f->bs, n * letter_bytes, &txn, &e), &e);
+    for (uint64_t i = 2; i < n; i++) {
         for (unsigned table = DEAD_TABLE_LETTERS; table <= DEAD_TABLE_RECORDS; table++) {
             auto_buf struct buf value;
             struct str v;
@@ -381,7 +381,7 @@ bury_many(struct folder *f)
         b.reason = str_from(text);
         bury(f, "s", b, 1);
     }
-    copy_letters(f);
+    copy_letters(f, MANY, 2 * STORE_PAGE);
     support_ok(store_grow(f->bs.store, store_used_bytes(f->bs.store) + SPARE, &e), &e);
 }
 
@@ -423,6 +423,28 @@ test_many_letters_are_changed_and_raised_at_once(void **state)
     assert_int_equal(raise_key(&f, "s", UINT64_MAX, "odd", false), MANY / 2);
     reopen(&f);
     assert_int_equal(count(&f), MANY / 2);
+    folder_fini(&f);
+}
+
+static void
+test_discarding_makes_room_where_there_are_too_many(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct err e;
+    size_t n = 0;
+    folder_init(&f);
+    bury(&f, "s", letter(10, "even", "record"), 1);
+    bury(&f, "s", letter(11, "odd", "record"), 1);
+    copy_letters(&f, DEAD_LETTERS_MAX, 512);
+    struct api_bury b = letter(DEAD_LETTERS_MAX + 10, "new", "record");
+    assert_int_equal(dead_bury(f.d, "s", &b, 1, &e), ERR_REFUSED);
+    uint64_t first = 10;
+    support_ok(dead_discard(f.d, "s", &first, 1, &n, &e), &e);
+    support_ok(dead_bury(f.d, "s", &b, 1, &e), &e);
+    b.offset++;
+    assert_int_equal(dead_bury(f.d, "s", &b, 1, &e), ERR_REFUSED);
+    assert_int_equal(count(&f), DEAD_LETTERS_MAX + 1); /* the mark stays */
     folder_fini(&f);
 }
 
@@ -589,6 +611,7 @@ main(void)
         cmocka_unit_test(test_a_full_quota_refuses_and_changes_nothing),
         cmocka_unit_test(test_many_letters_are_superseded_at_once),
         cmocka_unit_test(test_many_letters_are_changed_and_raised_at_once),
+        cmocka_unit_test(test_discarding_makes_room_where_there_are_too_many),
         cmocka_unit_test(test_letters_of_another_log_are_refused),
         cmocka_unit_test(test_damaged_and_newer_letters_are_refused),
         cmocka_unit_test(test_rows_wait_until_they_are_read),
