@@ -515,6 +515,19 @@ ask(struct folder *f, struct api_reread q)
     support_ok(rereads_ask(f->r, &q, &e), &e);
 }
 
+/* The first id above `after`; 0: none. */
+static void
+expect_behind(struct folder *f, uint64_t after, uint64_t want)
+{
+    struct err e;
+    struct api_reread q;
+    struct buf auto_buf doc;
+    buf_init(&doc, 1 << 20);
+    support_ok(rereads_list(f->r, after, 1, &doc, &e), &e);
+    assert_int_equal(api_get_rereads(buf_str(&doc), &q, 1, &e), want != 0);
+    assert_true(want == 0 || q.id == want);
+}
+
 /* "ID OFFSET table id; ...", in memory and on disk. */
 static void
 expect_rows(struct folder *f, const char *want)
@@ -526,7 +539,7 @@ expect_rows(struct folder *f, const char *want)
         struct buf auto_buf text;
         buf_init(&doc, 1 << 20);
         buf_init(&text, 1 << 20);
-        support_ok(rereads_list(f->r, 8, &doc, &e), &e);
+        support_ok(rereads_list(f->r, 0, 8, &doc, &e), &e);
         int n = api_get_rereads(buf_str(&doc), q, 8, &e);
         assert_true(n >= 0);
         for (int k = 0; k < n; k++) {
@@ -567,6 +580,9 @@ test_rows_wait_until_they_are_read(void **state)
     answer(&f, 3, 13, false);
     answer(&f, 3, 13, false); /* an answer that comes twice */
     expect_rows(&f, "1 30 t a; 2 20 t b; ");
+    expect_behind(&f, 0, 1);
+    expect_behind(&f, 1, 2);
+    expect_behind(&f, 2, 0);
     answer(&f, 1, 31, false);
     answer(&f, 2, 21, true);
     expect_rows(&f, "");
