@@ -8,7 +8,11 @@
 #include "proto/base/fs.h"
 #include "proto/base/xmalloc.h"
 
-enum { TABLE_META = 0, SLACK_BYTES = 1024 * 1024 };
+enum {
+    TABLE_META = 0,
+    SLACK_BYTES = 1024 * 1024,
+    TOUCHED_PAGES = 4 /* of two tables: the leaf and one that it is merged with */
+};
 #define KEY_LOG STR("log")
 
 int
@@ -181,6 +185,14 @@ beside_close(struct beside *bs)
         (void)pthread_mutex_destroy(&bs->lock);
         bs->store = NULL;
     }
+}
+
+uint64_t
+beside_touched(const struct beside *bs, size_t n)
+{
+    uint64_t pages = (uint64_t)n * TOUCHED_PAGES * STORE_PAGE;
+    uint64_t all = store_used_bytes(bs->store);
+    return pages < all ? pages : all;
 }
 
 /* LMDB writes changed pages anew before it frees the old ones. */

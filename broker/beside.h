@@ -34,6 +34,9 @@ int beside_open(const struct beside_conf *c, const uint8_t uuid[API_UUID], struc
     struct err *e) MUST_CHECK;
 void beside_close(struct beside *bs); /* accepts a zeroed one */
 
+/* What changing or deleting n small values of two tables may write: each lies in a page of its
+ * own, at worst, and LMDB writes pages that it touches anew. Never more than there is. */
+uint64_t beside_touched(const struct beside *bs, size_t n);
 /* Begins a write of about so many bytes: no other transaction may be open. ERR_NOSPACE before
  * anything is written where the disk has no room for it. */
 int beside_begin(

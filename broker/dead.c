@@ -36,7 +36,7 @@ struct grave {
     char sink[SINK_TEXT_MAX];
     struct letter **letter;
     size_t n, cap;
-    uint64_t bytes;
+    struct dead_counts counts; /* letters: n */
 };
 
 struct dead {
@@ -213,14 +213,30 @@ find_letter(const struct grave *g, uint64_t offset)
     return g != NULL && i < g->n && g->letter[i]->v.offset == offset ? g->letter[i] : NULL;
 }
 
+static void
+count_in(struct grave *g, const struct letter *l)
+{
+    g->counts.letters++;
+    g->counts.by_state[l->v.state]++;
+    g->counts.bytes += letter_bytes(l);
+}
+
+static void
+count_out(struct grave *g, const struct letter *l)
+{
+    g->counts.letters--;
+    g->counts.by_state[l->v.state]--;
+    g->counts.bytes -= letter_bytes(l);
+}
+
 /* Takes l; one of the same offset goes. */
 static void
 keep(struct grave *g, struct letter *l)
 {
     size_t i = index_of(g, l->v.offset);
-    g->bytes += letter_bytes(l);
+    count_in(g, l);
     if (i < g->n && g->letter[i]->v.offset == l->v.offset) {
-        g->bytes -= letter_bytes(g->letter[i]);
+        count_out(g, g->letter[i]);
         letter_free(g->letter[i]);
         g->letter[i] = l;
         return;
@@ -234,9 +250,19 @@ keep(struct grave *g, struct letter *l)
     g->n++;
 }
 
-/* Takes out whatever `goes` says of, in one pass. */
 typedef bool match_f(const void *arg, const struct dead_letter *v);
 
+static size_t
+count_matching(const struct grave *g, match_f *goes, const void *arg)
+{
+    size_t n = 0;
+    for (size_t i = 0; g != NULL && i < g->n; i++) {
+        n += goes(arg, &g->letter[i]->v);
+    }
+    return n;
+}
+
+/* Takes out whatever `goes` says of, in one pass. */
 static size_t
 drop_matching(struct grave *g, match_f *goes, const void *arg)
 {
@@ -245,7 +271,7 @@ drop_matching(struct grave *g, match_f *goes, const void *arg)
     for (size_t i = 0; i < n; i++) {
         struct letter *l = g->letter[i];
         if (goes(arg, &l->v)) {
-            g->bytes -= letter_bytes(l);
+            count_out(g, l);
             letter_free(l);
         } else {
             g->letter[kept++] = l;
@@ -380,6 +406,12 @@ is_superseded(const void *arg, const struct dead_letter *v)
     return b->is_whole && b->key.n > 0 && v->offset < b->offset && str_eq(v->key, b->key);
 }
 
+static bool
+is_mark(const struct dead_letter *v)
+{
+    return v->record_bytes == 0;
+}
+
 static int
 refuse_full(const char *sink, uint64_t offset, size_t n, uint64_t bytes, struct err *e)
 {
@@ -390,19 +422,19 @@ refuse_full(const char *sink, uint64_t offset, size_t n, uint64_t bytes, struct 
         sink, offset, n, DEAD_LETTERS_MAX, bytes, DEAD_BYTES_MAX, sink);
 }
 
+/* Marks count by their bytes alone: or discarding would make no room. */
 static int
 check_room(const struct grave *g, const char *sink, const struct api_bury *b,
     const struct letter *l, struct err *e)
 {
     size_t n = 1;
     uint64_t bytes = letter_bytes(l);
-    if (g == NULL || (g->n < DEAD_LETTERS_MAX && g->bytes + bytes <= DEAD_BYTES_MAX)) {
-        return bytes <= DEAD_BYTES_MAX ? 0 : refuse_full(sink, b->offset, n, bytes, e);
-    }
-    for (size_t i = 0; i < g->n; i++) {
+    bool is_roomy = g == NULL || (dead_counts_open(&g->counts) < DEAD_LETTERS_MAX &&
+                                     g->counts.bytes + bytes <= DEAD_BYTES_MAX);
+    for (size_t i = 0; !is_roomy && i < g->n; i++) {
         const struct letter *other = g->letter[i];
         if (other->v.offset != b->offset && !is_superseded(b, &other->v)) {
-            n++;
+            n += !is_mark(&other->v);
             bytes += letter_bytes(other);
         }
     }
@@ -433,7 +465,8 @@ write_bury(struct dead *d, const struct grave *g, const char *sink, const struct
 {
     auto_store_txn struct store_txn *txn = NULL;
     struct str record = {b->record.n > 0 ? b->record.p : "", b->record.n};
-    int rc = beside_begin(d->bs, b->record.n + l->nvalue, &txn, e);
+    uint64_t touched = beside_touched(d->bs, count_matching(g, is_superseded, b));
+    int rc = beside_begin(d->bs, touched + b->record.n + l->nvalue, &txn, e);
     if (rc == 0) {
         rc = del_matching(txn, g, is_superseded, b, e);
     }
@@ -517,16 +550,13 @@ remove_matching(struct dead *d, const char *sink, match_f *goes, const void *arg
     struct err *e)
 {
     struct grave *g = find_grave(d, sink);
-    size_t n = 0;
-    for (size_t i = 0; g != NULL && i < g->n; i++) {
-        n += goes(arg, &g->letter[i]->v);
-    }
+    size_t n = count_matching(g, goes, arg);
     if (n == 0) {
         *ret_n = 0;
         return 0;
     }
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = beside_begin(d->bs, (uint64_t)n * STORE_PAGE / 8, &txn, e);
+    int rc = beside_begin(d->bs, beside_touched(d->bs, n), &txn, e);
     if (rc == 0) {
         rc = del_matching(txn, g, goes, arg, e);
     }
@@ -563,12 +593,6 @@ dead_forget(struct dead *d, const char *sink, struct err *e)
 }
 
 /* ---- a person's word ---- */
-
-static bool
-is_mark(const struct dead_letter *v)
-{
-    return v->record_bytes == 0;
-}
 
 /* The letters that are meant, or why not; *ret is owned. */
 static int
@@ -671,7 +695,7 @@ change_all(struct dead *d, struct grave *g, struct letter **chosen, size_t n, ui
 {
     struct letter **fresh = xcalloc(n, sizeof(struct letter *));
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = beside_begin(d->bs, (uint64_t)n * STORE_PAGE / 8, &txn, e);
+    int rc = beside_begin(d->bs, beside_touched(d->bs, n), &txn, e);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rc = change_one(d, txn, g->sink, chosen[i], to, &fresh[i], e);
     }
@@ -742,14 +766,9 @@ dead_discard(struct dead *d, const char *sink, const uint64_t *ids, size_t n, si
 void
 dead_counts(struct dead *d, const char *sink, struct dead_counts *ret)
 {
-    *ret = (struct dead_counts){0};
     (void)pthread_mutex_lock(&d->bs->lock);
     const struct grave *g = find_grave(d, sink);
-    for (size_t i = 0; g != NULL && i < g->n; i++) {
-        ret->by_state[g->letter[i]->v.state]++;
-    }
-    ret->letters = g == NULL ? 0 : g->n;
-    ret->bytes = g == NULL ? 0 : g->bytes;
+    *ret = g == NULL ? (struct dead_counts){0} : g->counts;
     (void)pthread_mutex_unlock(&d->bs->lock);
 }
 

@@ -12,7 +12,7 @@
 
 #include "broker/beside.h"
 
-enum { DEAD_LETTERS_MAX = 100000 };                  /* of one sink, marks too */
+enum { DEAD_LETTERS_MAX = 100000 };                  /* of one sink, with their records */
 #define DEAD_BYTES_MAX (UINT64_C(256) * 1024 * 1024) /* of one sink: records, keys, texts */
 #define DEAD_FOLDER    "dead"
 

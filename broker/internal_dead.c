@@ -232,13 +232,17 @@ void
 internal_rereads(struct broker *bk, struct httpd_req *rq, struct str name)
 {
     struct err e;
+    uint64_t after = 0;
     uint64_t max = API_LETTERS_MAX;
     (void)name;
     struct buf auto_buf b;
     buf_init(&b, (size_t)REREADS_BYTES_MAX + API_CONTROL_BODY);
-    int rc = get_number(rq, "max", API_LETTERS_MAX, &max, &e);
+    int rc = get_number(rq, "after", UINT64_MAX, &after, &e);
     if (rc == 0) {
-        rc = rereads_list(bk->rereads, (size_t)max, &b, &e);
+        rc = get_number(rq, "max", API_LETTERS_MAX, &max, &e);
+    }
+    if (rc == 0) {
+        rc = rereads_list(bk->rereads, after, (size_t)max, &b, &e);
     }
     respond(rq, rc, &e, &b);
 }

@@ -272,18 +272,22 @@ rereads_ask(struct rereads *r, const struct api_reread *q, struct err *e)
 /* ---- answering ---- */
 
 int
-rereads_list(struct rereads *r, size_t max, struct buf *to, struct err *e)
+rereads_list(struct rereads *r, uint64_t after, size_t max, struct buf *to, struct err *e)
 {
     struct api_reread *list = xcalloc(API_LETTERS_MAX, sizeof *list);
     size_t n = 0;
     int rc = 0;
     (void)pthread_mutex_lock(&r->bs->lock);
-    for (; rc == 0 && n < r->n && n < max && n < API_LETTERS_MAX; n++) {
-        rc = api_get_rereads(row_of(&r->request[n]), &list[n], 1, e) == 1
+    for (size_t i = 0; rc == 0 && i < r->n && n < max && n < API_LETTERS_MAX; i++) {
+        const struct request *q = &r->request[i];
+        if (q->id <= after) {
+            continue;
+        }
+        rc = api_get_rereads(row_of(q), &list[n], 1, e) == 1
                  ? 0
                  : beside_damaged(r->bs, "a request to read a row", e);
-        list[n].id = r->request[n].id;
-        list[n].offset = r->request[n].offset;
+        list[n].id = q->id;
+        list[n++].offset = q->offset;
     }
     if (rc == 0) {
         api_put_rereads(to, list, n);
@@ -303,7 +307,7 @@ static int
 del_answered(struct rereads *r, const struct api_reread_done *d, size_t n, struct err *e)
 {
     auto_store_txn struct store_txn *txn = NULL;
-    int rc = beside_begin(r->bs, (uint64_t)n * STORE_PAGE / 8, &txn, e);
+    int rc = beside_begin(r->bs, beside_touched(r->bs, n), &txn, e);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         char key[8];
         put_be64(key, d[i].id);

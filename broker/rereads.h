@@ -18,8 +18,10 @@ void rereads_close(struct rereads *r); /* accepts NULL */
 /* A row to be read again. One that waits already is raised to the higher offset and keeps its
  * id. ERR_BUSY: too many wait; nothing was done. */
 int rereads_ask(struct rereads *r, const struct api_reread *q, struct err *e) MUST_CHECK;
-/* Appends the document of the oldest ones, up to max (api_put_rereads). */
-int rereads_list(struct rereads *r, size_t max, struct buf *to, struct err *e) MUST_CHECK;
+/* Appends the document of the oldest ones with an id above `after`, up to max
+ * (api_put_rereads). */
+int rereads_list(
+    struct rereads *r, uint64_t after, size_t max, struct buf *to, struct err *e) MUST_CHECK;
 /* Answered: each goes unless it was raised to read_at or beyond meanwhile. Unknown ids are
  * fine: an answer may come twice. */
 int rereads_done(

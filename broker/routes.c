@@ -66,7 +66,7 @@ static const struct route_param letters_params[] = {
 };
 
 static const struct route_param page_params[] = {
-    {.name = "after", .type = "integer", .help = "begin behind this offset"},
+    {.name = "after", .type = "integer", .help = "begin behind this offset, or id"},
     {.name = "max", .type = "integer", .help = "at most so many"},
     {.name = NULL},
 };

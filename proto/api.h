@@ -39,7 +39,7 @@
  *
  *     POST /internal/sinks/NAME/reread   <- api_reread       durable before the answer
  *
- *     GET  /internal/rereads?max=        -> api_reread, ...  for the replicator
+ *     GET  /internal/rereads?after=&max= -> api_reread, ...  for the replicator
  *
  *     POST /internal/rereads/done        <- api_reread_done, ...
  *

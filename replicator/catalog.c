@@ -180,9 +180,16 @@ catalog_drop_slot(struct pgconn *c, const char *name, struct err *e)
 int
 catalog_xmax(struct pgconn *c, uint64_t *ret, struct err *e)
 {
+    /* A snapshot's xmax lies behind the last id that is completed, not the last one given: who
+     * still runs holds the lock on its id, beyond xmax too. Ids there have 32 bits. */
+    static const char sql[] =
+        "SELECT s.xmax + greatest(0, max((l.transactionid::text::int8 - s.xmax % 4294967296"
+        " + 6442450944) % 4294967296 - 2147483648 + 1))"
+        " FROM (SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())"
+        "::text::int8 AS xmax) s LEFT JOIN pg_catalog.pg_locks l ON l.locktype ="
+        " 'transactionid' GROUP BY s.xmax";
     auto_pgrows struct pgrows *r = NULL;
-    int rc = query_one(
-        c, "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())", &r, e);
+    int rc = query_one(c, sql, &r, e);
     if (rc == 0 && !pgrows_u64(r, 0, 0, ret)) {
         return err_set(e, ERR_PROTOCOL, "PostgreSQL gave a snapshot that cannot be read");
     }

@@ -61,7 +61,8 @@ int catalog_create_slot(
     struct pgconn *c, const char *name, uint64_t *ret_consistent_lsn, struct err *e) MUST_CHECK;
 int catalog_drop_slot(struct pgconn *c, const char *name, struct err *e) MUST_CHECK;
 
-/* No transaction id at or above *ret has been given yet. c is a plain connection. */
+/* No transaction whose id is at or above *ret has committed yet, visible to others or not. c is
+ * a plain connection. */
 int catalog_xmax(struct pgconn *c, uint64_t *ret, struct err *e) MUST_CHECK;
 
 /* What a slot creation probably waits for: "pid 4711, role app, open for 360 s"; empty when

@@ -37,7 +37,7 @@ struct feed_conf {
     uint64_t proven_lsn;  /* of the append session */
     uint32_t next_schema; /* of the append session */
     bool raw_text;
-    uint64_t xmax; /* of a snapshot taken since the session is open (xids_init) */
+    uint64_t xmax; /* catalog_xmax, since the session is open (xids_init) */
     feed_key_f *find_key;
     void *arg;
 };

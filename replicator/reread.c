@@ -514,26 +514,21 @@ on_failure(struct reread *r, struct batch *b, int rc, struct err *e)
     note_failure(b->table, e);
 }
 
-/* True: there may be more to do at once. */
 static bool
-serve_next(struct reread *r)
+serve_and_note(struct reread *r, struct batch *b)
 {
-    struct batch b;
-    if (!choose(r, &b)) {
-        return false;
-    }
     struct err e = {0};
     size_t answered = 0;
-    int rc = serve(r, &b, &answered, &e);
+    int rc = serve(r, b, &answered, &e);
     if (rc != 0) {
-        on_failure(r, &b, rc, &e);
+        on_failure(r, b, rc, &e);
     } else if (answered == 0) {
-        if (b.table == NULL) {
-            b.table = add_table(r, b.r[0]);
+        if (b->table == NULL) {
+            b->table = add_table(r, b->r[0]);
         }
-        b.table->singly = CHUNK_REQUESTS;
-    } else if (b.table != NULL) {
-        note_success(b.table);
+        b->table->singly = CHUNK_REQUESTS;
+    } else if (b->table != NULL) {
+        note_success(b->table);
     }
     return rc == 0;
 }
@@ -552,25 +547,50 @@ pause_for(struct reread *r, int64_t ms)
     return goes_on;
 }
 
+/* Past pages full of tables that wait. 1: *ret is to be served; 0: nothing. */
+static int
+find_batch(struct reread *r, struct batch *ret, struct err *e)
+{
+    uint64_t after = 0;
+    do {
+        int n = client_rereads(r->client, after, r->requests, API_LETTERS_MAX, e);
+        r->nrequests = n < 0 ? 0 : n;
+        if (n < 0) {
+            return n;
+        }
+        if (after == 0) {
+            show_error(r);
+        }
+        if (choose(r, ret)) {
+            return 1;
+        }
+        after = n > 0 ? r->requests[n - 1].id : 0;
+    } while (r->nrequests == API_LETTERS_MAX && pause_for(r, 0));
+    return 0;
+}
+
 static void *
 run(void *arg)
 {
     struct reread *r = arg;
     int64_t wait_ms = 0;
     while (pause_for(r, wait_ms)) {
+        struct batch b;
         struct err e = {0};
-        r->nrequests = client_rereads(r->client, r->requests, API_LETTERS_MAX, &e);
-        if (r->nrequests < 0) {
+        int rc = find_batch(r, &b, &e);
+        if (rc < 0) {
             log_debug("rereads_unknown", "msg=%s", log_quote(e.msg));
-            r->nrequests = 0;
             wait_ms = BROKER_RETRY_MS;
-            continue;
+        } else if (rc == 0) {
+            wait_ms = POLL_MS;
+        } else {
+            /* The stream has as much time for itself as it was held up, at least, whatever came
+             * of it. */
+            int64_t began_ms = clock_mono_ms();
+            bool is_served = serve_and_note(r, &b);
+            wait_ms = clock_mono_ms() - began_ms;
+            wait_ms = is_served || wait_ms > POLL_MS ? wait_ms : POLL_MS;
         }
-        show_error(r);
-        /* The stream has as much time for itself as it was held up, at least. */
-        int64_t began_ms = clock_mono_ms();
-        bool goes_on = serve_next(r);
-        wait_ms = goes_on ? clock_mono_ms() - began_ms : POLL_MS;
     }
     return NULL;
 }

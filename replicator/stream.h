@@ -17,7 +17,7 @@ struct stream_conf {            /* borrowed for the call */
     const char *broker_socket; /* oneslot.sock: rows to be read again are asked there */
     const char *publication;
     const struct api_session *session;
-    uint64_t xmax; /* of a snapshot taken since the session is open */
+    uint64_t xmax; /* catalog_xmax, since the session is open */
     struct monitor *monitor;
     int stop_fd;
 };

@@ -154,7 +154,7 @@ enum xids_verdict
 xids_check(const struct xids *x, const struct snapshot *s)
 {
     if (x->newest >= s->xmax) {
-        return XIDS_HIDDEN;
+        return x->newest >= x->from ? XIDS_HIDDEN : XIDS_UNKNOWN;
     }
     uint64_t start = window_start(x);
     enum xids_verdict verdict = XIDS_VISIBLE;

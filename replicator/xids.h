@@ -33,8 +33,8 @@ struct xids {
     uint64_t newest; /* the highest id seen, from - 1 at first */
     uint64_t *bits;  /* of the XIDS_WINDOW ids up to newest; allocated with the first */
 };
-/* from: xmax of a snapshot taken once the append session was open (the ids that an earlier
- * session has logged are below it). */
+/* from: catalog_xmax, asked once the append session was open (the ids that an earlier session
+ * has logged are below it). */
 void xids_init(struct xids *x, uint64_t from);
 void xids_fini(struct xids *x); /* accepts a zeroed one */
 /* A transaction with records goes to the log; its id as pgoutput has it (the low half). */

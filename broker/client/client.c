@@ -355,10 +355,11 @@ client_reread(struct client *c, const char *name, const struct api_reread *r, st
 }
 
 int
-client_rereads(struct client *c, struct api_reread *ret, size_t max, struct err *e)
+client_rereads(
+    struct client *c, uint64_t after, struct api_reread *ret, size_t max, struct err *e)
 {
     buf_reset(&c->path, API_CONTROL_BODY);
-    buf_printf(&c->path, API_REREADS "?max=%zu", max);
+    buf_printf(&c->path, API_REREADS "?after=%" PRIu64 "&max=%zu", after, max);
     int rc = large_call(c, "GET", buf_cstr(&c->path), NULL, e);
     return rc != 0 ? rc : api_get_rereads(buf_str(&c->answer.body), ret, max, e);
 }

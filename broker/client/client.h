@@ -61,10 +61,10 @@ int client_letter(struct client *c, const char *name, uint64_t offset, struct st
 /* Durable when it returns 0. */
 int client_reread(
     struct client *c, const char *name, const struct api_reread *r, struct err *e) MUST_CHECK;
-/* For the replicator: the oldest requests, up to max (at most API_LETTERS_MAX); returns how
- * many. Views are valid until the next call. */
-int client_rereads(
-    struct client *c, struct api_reread *ret, size_t max, struct err *e) MUST_CHECK;
+/* For the replicator: the oldest requests with an id above `after`, up to max (at most
+ * API_LETTERS_MAX); returns how many. Views are valid until the next call. */
+int client_rereads(struct client *c, uint64_t after, struct api_reread *ret, size_t max,
+    struct err *e) MUST_CHECK;
 int client_rereads_done(
     struct client *c, const struct api_reread_done *r, size_t n, struct err *e) MUST_CHECK;
 

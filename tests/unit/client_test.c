@@ -446,7 +446,7 @@ rereads_are_asked_for_and_answered(void **state)
     buf_init(&b, 1024);
     api_put_rereads(&b, &r, 1);
     answer(200, API_MSGPACK, buf_str(&b));
-    assert_int_equal(client_rereads(client, got, 2, &e), 1);
+    assert_int_equal(client_rereads(client, 0, got, 2, &e), 1);
     request_was("GET", API_REREADS);
     assert_string_equal(srv.max, "2");
     answer(204, NULL, STR(""));

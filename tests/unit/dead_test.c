@@ -4,6 +4,8 @@
 
 #include "broker/dead.h"
 #include "broker/rereads.h"
+#include "proto/base/bytes.h"
+#include "proto/base/cleanup.h"
 
 struct folder {
     char dir[64];
@@ -340,6 +342,112 @@ test_a_full_quota_refuses_and_changes_nothing(void **state)
 
 /* ---- opening ---- */
 
+enum { MANY = 12000, MANY_TEXT = 1500, SPARE = 16 * 1024 * 1024 };
+
+/* Two letters copied to as many offsets, two to a page of each table: so that every page is
+ * touched when every second one goes. */
+static void
+copy_letters(struct folder *f, uint64_t n, uint64_t letter_bytes)
+{
+    auto_store_txn struct store_txn *txn = NULL;
+    struct err e;
+    char key[10] = "s";
+    support_ok(beside_begin(&f->bs, n * letter_bytes, &txn, &e), &e);
+    for (uint64_t i = 2; i < n; i++) {
+        for (unsigned table = DEAD_TABLE_LETTERS; table <= DEAD_TABLE_RECORDS; table++) {
+            auto_buf struct buf value;
+            struct str v;
+            buf_init(&value, 1 << 16);
+            put_be64(key + 2, 10 + i % 2);
+            support_ok(store_get(txn, table, (struct str){key, 10}, &v, &e), &e);
+            buf_put_str(&value, v);
+            put_be64(key + 2, 10 + i);
+            support_ok(store_put(txn, table, (struct str){key, 10}, buf_str(&value), &e), &e);
+        }
+    }
+    support_ok(store_commit(take_ptr(&txn), &e), &e);
+    reopen(f);
+}
+
+static void
+bury_many(struct folder *f)
+{
+    struct err e;
+    char text[MANY_TEXT + 1];
+    memset(text, 'r', MANY_TEXT);
+    text[MANY_TEXT] = '\0';
+    for (uint64_t i = 0; i < 2; i++) {
+        struct api_bury b = letter(10 + i, i == 0 ? "even" : "odd", text);
+        b.reason = str_from(text);
+        bury(f, "s", b, 1);
+    }
+    copy_letters(f, MANY, 2 * STORE_PAGE);
+    support_ok(store_grow(f->bs.store, store_used_bytes(f->bs.store) + SPARE, &e), &e);
+}
+
+static size_t
+count(struct folder *f)
+{
+    struct dead_counts c;
+    dead_counts(f->d, "s", &c);
+    return c.letters;
+}
+
+static void
+test_many_letters_are_superseded_at_once(void **state)
+{
+    (void)state;
+    struct folder f;
+    folder_init(&f);
+    bury_many(&f);
+    struct api_bury whole = letter(10 + MANY, "even", "w");
+    whole.is_whole = true;
+    bury(&f, "s", whole, 1);
+    assert_int_equal(count(&f), MANY / 2 + 1);
+    reopen(&f);
+    assert_int_equal(count(&f), MANY / 2 + 1);
+    folder_fini(&f);
+}
+
+static void
+test_many_letters_are_changed_and_raised_at_once(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct err e;
+    size_t n = 0;
+    folder_init(&f);
+    bury_many(&f);
+    support_ok(dead_retry(f.d, "s", NULL, 0, &n, &e), &e);
+    assert_int_equal(n, MANY);
+    assert_int_equal(raise_key(&f, "s", UINT64_MAX, "odd", false), MANY / 2);
+    reopen(&f);
+    assert_int_equal(count(&f), MANY / 2);
+    folder_fini(&f);
+}
+
+static void
+test_discarding_makes_room_where_there_are_too_many(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct err e;
+    size_t n = 0;
+    folder_init(&f);
+    bury(&f, "s", letter(10, "even", "record"), 1);
+    bury(&f, "s", letter(11, "odd", "record"), 1);
+    copy_letters(&f, DEAD_LETTERS_MAX, 512);
+    struct api_bury b = letter(DEAD_LETTERS_MAX + 10, "new", "record");
+    assert_int_equal(dead_bury(f.d, "s", &b, 1, &e), ERR_REFUSED);
+    uint64_t first = 10;
+    support_ok(dead_discard(f.d, "s", &first, 1, &n, &e), &e);
+    support_ok(dead_bury(f.d, "s", &b, 1, &e), &e);
+    b.offset++;
+    assert_int_equal(dead_bury(f.d, "s", &b, 1, &e), ERR_REFUSED);
+    assert_int_equal(count(&f), DEAD_LETTERS_MAX + 1); /* the mark stays */
+    folder_fini(&f);
+}
+
 static void
 test_letters_of_another_log_are_refused(void **state)
 {
@@ -407,6 +515,19 @@ ask(struct folder *f, struct api_reread q)
     support_ok(rereads_ask(f->r, &q, &e), &e);
 }
 
+/* The first id above `after`; 0: none. */
+static void
+expect_behind(struct folder *f, uint64_t after, uint64_t want)
+{
+    struct err e;
+    struct api_reread q;
+    struct buf auto_buf doc;
+    buf_init(&doc, 1 << 20);
+    support_ok(rereads_list(f->r, after, 1, &doc, &e), &e);
+    assert_int_equal(api_get_rereads(buf_str(&doc), &q, 1, &e), want != 0);
+    assert_true(want == 0 || q.id == want);
+}
+
 /* "ID OFFSET table id; ...", in memory and on disk. */
 static void
 expect_rows(struct folder *f, const char *want)
@@ -418,7 +539,7 @@ expect_rows(struct folder *f, const char *want)
         struct buf auto_buf text;
         buf_init(&doc, 1 << 20);
         buf_init(&text, 1 << 20);
-        support_ok(rereads_list(f->r, 8, &doc, &e), &e);
+        support_ok(rereads_list(f->r, 0, 8, &doc, &e), &e);
         int n = api_get_rereads(buf_str(&doc), q, 8, &e);
         assert_true(n >= 0);
         for (int k = 0; k < n; k++) {
@@ -459,6 +580,9 @@ test_rows_wait_until_they_are_read(void **state)
     answer(&f, 3, 13, false);
     answer(&f, 3, 13, false); /* an answer that comes twice */
     expect_rows(&f, "1 30 t a; 2 20 t b; ");
+    expect_behind(&f, 0, 1);
+    expect_behind(&f, 1, 2);
+    expect_behind(&f, 2, 0);
     answer(&f, 1, 31, false);
     answer(&f, 2, 21, true);
     expect_rows(&f, "");
@@ -501,6 +625,9 @@ main(void)
         cmocka_unit_test(test_a_persons_word),
         cmocka_unit_test(test_bad_letters_are_refused),
         cmocka_unit_test(test_a_full_quota_refuses_and_changes_nothing),
+        cmocka_unit_test(test_many_letters_are_superseded_at_once),
+        cmocka_unit_test(test_many_letters_are_changed_and_raised_at_once),
+        cmocka_unit_test(test_discarding_makes_room_where_there_are_too_many),
         cmocka_unit_test(test_letters_of_another_log_are_refused),
         cmocka_unit_test(test_damaged_and_newer_letters_are_refused),
         cmocka_unit_test(test_rows_wait_until_they_are_read),

@@ -514,12 +514,12 @@ test_rows_to_be_read_again(void **state)
     assert_int_equal(client_reread(w.c, "nobody", &q, &e), ERR_NOTFOUND);
     q.nkeys = 0;
     assert_int_equal(client_reread(w.c, "search", &q, &e), ERR_PARSE);
-    assert_int_equal(client_rereads(w.c, got, 4, &e), 1);
+    assert_int_equal(client_rereads(w.c, 0, got, 4, &e), 1);
     assert_int_equal(got[0].offset, w.earliest);
     assert_true(str_is(got[0].key[0].text, "7"));
     struct api_reread_done d = {.id = got[0].id, .read_at = w.tail, .is_gone = true};
     support_ok(client_rereads_done(w.c, &d, 1, &e), &e);
-    assert_int_equal(client_rereads(w.c, got, 4, &e), 0);
+    assert_int_equal(client_rereads(w.c, 0, got, 4, &e), 0);
     serve_get(&w.s, "/metrics", 200, &rs);
     assert_non_null(strstr(buf_cstr(&rs.body), "\noneslot_rereads_asked_total 1\n"));
     assert_non_null(strstr(buf_cstr(&rs.body), "\noneslot_rereads_gone_total 1\n"));
