@@ -118,6 +118,9 @@ ask(struct lane *l, const struct window_item *item, struct err *e)
     if (rc == 0) {
         ls->view.rereads++;
     }
+    if (rc == 0 && record_is_key_change(item->r)) { /* of the row that will be read: not this */
+        rc = raise_if_any(l, effects_former_key(&l->x, item->r), item->r->offset, e);
+    }
     if (rc == 0 && item->is_letter) {
         rc = bury(l, item, API_LETTER_REREAD, "its row is being read again", e);
     }
