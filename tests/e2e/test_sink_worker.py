@@ -214,7 +214,9 @@ def test_a_target_in_trouble_takes_nothing_and_nothing_is_lost(flaky: Flaky, tro
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_sleeps_is_followed_at_once(pg: Postgres, make_oneslot: Make, number: int) -> None:
     flaky = Flaky(pg, make_oneslot)
-    broker, replicator = flaky.one.start_broker(), flaky.one.start_replicator()
+    broker = flaky.one.start_broker()
+    flaky.one.wait_serving()  # it makes the data folder, without which the replicator ends
+    replicator = flaky.one.start_replicator()
     first = flaky.one.start_sink("out")
     flaky.one.wait_streaming()
     pg.sql("INSERT INTO t VALUES ('a', '1')")
