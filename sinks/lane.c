@@ -244,7 +244,9 @@ write_some(struct lane *l, size_t n, struct err *e)
     if (l->sink->is_pushed_back) {
         cut(ls, clock_mono_ms());
     }
-    return verdict_decide(rc, l->verdicts, l->records, l->keys, n, &ls->run, l->effects, e);
+    struct verdict_run no_limit = {0}; /* letters were rejected before: no wrong mapping */
+    struct verdict_run *run = l->cur[0]->is_letter ? &no_limit : &ls->run;
+    return verdict_decide(rc, l->verdicts, l->records, l->keys, n, run, l->effects, e);
 }
 
 /* One write of what cur holds, and all that follows from it. */
@@ -258,6 +260,7 @@ write_cur(struct lane *l)
         return;
     }
     if (l->ncur == 0) {
+        went_well(l);
         return;
     }
     size_t n = l->ncur < ls->use_records ? l->ncur : ls->use_records;

@@ -103,6 +103,7 @@ assign(struct lanes *ls, struct window_item *item, struct buf *key)
     uint16_t all = (uint16_t)((1u << ls->n) - 1);
     if (r->schema == NULL) {
         item->lanes = mask_of(ls, 0);
+        item->is_barrier = item->is_letter;
         return;
     }
     if (record_has_key(r)) {
@@ -114,6 +115,8 @@ assign(struct lanes *ls, struct window_item *item, struct buf *key)
     }
     item->lanes = mask_of(ls, item->hash);
     bool is_new = is_new_shape(ls, r->schema);
+    item->is_barrier =
+        item->is_letter; /* older than what stands beside it: never in one write */
     if ((ls->c.ops->flags & SINK_ONE_LANE) != 0) {
         return;
     }

@@ -118,6 +118,9 @@ ask(struct lane *l, const struct window_item *item, struct err *e)
     if (rc == 0) {
         ls->view.rereads++;
     }
+    if (rc == 0 && record_is_key_change(item->r)) { /* of the row that will be read: not this */
+        rc = raise_if_any(l, effects_former_key(&l->x, item->r), item->r->offset, e);
+    }
     if (rc == 0 && item->is_letter) {
         rc = bury(l, item, API_LETTER_REREAD, "its row is being read again", e);
     }
@@ -202,6 +205,15 @@ lane_prepare(struct lane *l, struct err *e)
 
 /* ---- after it ---- */
 
+/* The target was given only what changed, and what did not was rejected in this same write
+ * (else it would have joined that letter): only the whole row can mend it. */
+static bool
+lacks_rejected(struct lane *l, const struct window_item *item)
+{
+    return l->ls->letters.n > 0 && !needs_values(l->ls) && !item->is_letter &&
+           record_has_unchanged(item->r) && letter_before(l, item->r) != 0;
+}
+
 static int
 carry_out(struct lane *l, struct window_item *item, enum verdict_effect effect,
     const char *reason, struct err *e)
@@ -209,7 +221,7 @@ carry_out(struct lane *l, struct window_item *item, enum verdict_effect effect,
     switch (effect) {
     case VERDICT_SETTLE:
         l->ls->view.last_success_us = clock_wall_us();
-        return raise_for(l, item, e);
+        return lacks_rejected(l, item) ? ask(l, item, e) : raise_for(l, item, e);
     case VERDICT_BURY:
         return bury(l, item, API_LETTER_DEAD, reason, e);
     case VERDICT_ASK:

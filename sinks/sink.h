@@ -31,7 +31,8 @@ enum verdict {
     VERDICT_RETRY,     /* not now: sent again, with later records of its key */
     VERDICT_REJECT,    /* can never be accepted: `reason` says why */
     VERDICT_REREAD     /* lacks a column whose value cannot be proven: the row has to be read
-                          again. Only a record with unchanged columns and a key. */
+                          again. Only a record with unchanged columns and a key. Of a key
+                          change: the row of the former key is gone from the target. */
 };
 
 struct sink_verdict {

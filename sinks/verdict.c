@@ -123,14 +123,16 @@ fill(const struct sink_verdict *v, const uint32_t *keys, size_t n, uint8_t *effe
 }
 
 static enum verdict_action
-stop_run(const struct sink_verdict *v, const struct record *records, size_t begin, size_t n,
-    const struct verdict_run *run, uint8_t *effects, struct err *e)
+stop_run(const struct sink_verdict *v, const struct record *records, const uint32_t *keys,
+    size_t begin, size_t n, const struct verdict_run *run, uint8_t *effects, struct err *e)
 {
     size_t last = begin;
     for (size_t i = begin; i < n; i++) {
         if (v[i].verdict == VERDICT_REJECT) {
             effects[i] = VERDICT_KEEP;
             last = i;
+        } else if (effects[i] == VERDICT_SETTLE && has_kept_key(effects, keys, i)) {
+            effects[i] = VERDICT_KEEP; /* the key's last state is written last */
         }
     }
     (void)err_set(e, ERR_REFUSED,
@@ -178,7 +180,7 @@ verdict_decide(int rc, const struct sink_verdict *v, const struct record *record
     size_t begin = run_begins(run, v, keys, n);
     size_t first = fill(v, keys, n, effects);
     if (begin < n) {
-        return stop_run(v, records, begin, n, run, effects, e);
+        return stop_run(v, records, keys, begin, n, run, effects, e);
     }
     if (first == n) {
         return VERDICT_GO_ON;

@@ -149,14 +149,18 @@ window_add(struct window *w, struct str bytes, struct window_batch **ret, struct
         return rc;
     }
     w->fetched = b->intake.header.next_offset;
-    if (b->left == 0 && w->head == NULL) {
-        w->passed = w->fetched;
-        give_back(w, b);
-        *ret = NULL;
+    if (b->left > 0) {
+        append(w, b);
+        *ret = b;
         return 0;
     }
-    append(w, b);
-    *ret = b->left == 0 ? NULL : b;
+    if (w->head == NULL) {
+        w->passed = w->fetched;
+    } else { /* passed with what is before it: a target that is down for days costs nothing */
+        w->tail->intake.header.next_offset = w->fetched;
+    }
+    give_back(w, b);
+    *ret = NULL;
     return 0;
 }
 

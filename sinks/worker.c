@@ -373,6 +373,14 @@ keep_up(struct worker *w, struct err *e)
     return post_status(w, e);
 }
 
+/* Another worker may have the sink: nothing is written without a session. */
+static void
+drop_session(struct worker *w)
+{
+    w->has_session = false;
+    lanes_halt(w->lanes);
+}
+
 /* Waits for delay_ms or the stop, showing the state meanwhile. */
 static void
 pause_ms(struct worker *w, int64_t delay_ms)
@@ -382,7 +390,7 @@ pause_ms(struct worker *w, int64_t delay_ms)
         struct err e;
         int rc = keep_up(w, &e);
         if (rc != 0 && rc != ERR_BUSY && rc != ERR_NOSPACE) {
-            w->has_session = false;
+            drop_session(w);
         }
         int64_t due = w->has_session ? next_due_ms(w) : until;
         wait_until(w, earlier(until, due > clock_mono_ms() ? due : clock_mono_ms() + 1));
@@ -399,7 +407,7 @@ recover(struct worker *w, const struct err *e)
         return e->code;
     }
     if (s.drop_session) {
-        w->has_session = false;
+        drop_session(w);
     }
     if (e->code == ERR_FENCED && s.delay_ms == 0) {
         return 0; /* paused, resumed, moved or redriven: a person asked for it */

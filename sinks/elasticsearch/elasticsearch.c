@@ -267,11 +267,12 @@ make_wants(struct es_work *w)
     }
 }
 
+/* Of the documents from lo to hi, as all that follow. */
 static size_t
-make_ops(struct es_work *w, const struct sink_batch *b)
+make_ops(struct es_work *w, const struct sink_batch *b, size_t lo, size_t hi)
 {
     size_t n = 0;
-    for (size_t d = 0; d < w->fold.n; d++) {
+    for (size_t d = lo; d < hi; d++) {
         const struct es_want *want = &w->wants[d];
         if (want->state != ES_TOAST_READY) {
             continue;
@@ -306,16 +307,10 @@ judge_chain(const struct es_work *w, size_t last, struct sink_verdict of_last,
 }
 
 static void
-judge_unsent(struct es *es, const struct sink_batch *b, struct sink_verdict *verdicts)
+judge_unsent(struct es *es, size_t lo, size_t hi, struct sink_verdict *verdicts)
 {
     const struct es_work *w = &es->work;
-    for (size_t i = 0; i < b->n; i++) {
-        if (w->is_reread[i]) {
-            verdicts[i] = (struct sink_verdict){.verdict = VERDICT_REREAD,
-                .reason = "no document proves the unchanged columns' values"};
-        }
-    }
-    for (size_t d = 0; d < w->fold.n; d++) {
+    for (size_t d = lo; d < hi; d++) {
         struct sink_verdict verdict = {.verdict = VERDICT_DONE};
         if (w->wants[d].state == ES_TOAST_STALE) {
             es->sink.counts.stale++;
@@ -328,12 +323,23 @@ judge_unsent(struct es *es, const struct sink_batch *b, struct sink_verdict *ver
     }
 }
 
+static void
+judge_rereads(const struct es_work *w, size_t n, struct sink_verdict *verdicts)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (w->is_reread[i]) {
+            verdicts[i] = (struct sink_verdict){.verdict = VERDICT_REREAD,
+                .reason = "no document proves the unchanged columns' values"};
+        }
+    }
+}
+
 /* Documents that could not be read: perhaps because their alias is gone. */
 static int
-look_at_unread(struct es *es, struct err *e)
+look_at_unread(struct es *es, size_t lo, size_t hi, struct err *e)
 {
     const struct es_work *w = &es->work;
-    for (size_t d = 0; d < w->fold.n; d++) {
+    for (size_t d = lo; d < hi; d++) {
         if (w->wants[d].state == ES_TOAST_RETRY) {
             return es_tables_look_again(es->parts.tables, w->wants[d].alias, e);
         }
@@ -341,6 +347,30 @@ look_at_unread(struct es *es, struct err *e)
     return 0;
 }
 
+/* Their values are known. */
+static int
+send_documents(struct es *es, const struct sink_batch *b, size_t lo, size_t hi,
+    struct sink_verdict *verdicts, struct err *e)
+{
+    struct es_work *w = &es->work;
+    int rc = look_at_unread(es, lo, hi, e);
+    size_t n = make_ops(w, b, lo, hi);
+    if (rc == 0) {
+        rc = es_send(&es->parts, w->ops, n, e);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        judge_chain(w, w->wants[w->want_of[i]].last, es_send_verdict(&w->ops[i]), verdicts);
+    }
+    if (rc == 0) {
+        judge_unsent(es, lo, hi, verdicts);
+    }
+    for (size_t d = lo; d < hi; d++) {
+        es_want_fini(&w->wants[d]);
+    }
+    return rc;
+}
+
+/* Up to where the server has enough. */
 static int
 send_rows(
     struct es *es, const struct sink_batch *b, struct sink_verdict *verdicts, struct err *e)
@@ -351,21 +381,15 @@ send_rows(
         .barred = b->barred,
         .is_reread = w->is_reread,
         .floor = b->floor};
-    int rc = es_toast_settle(es->parts.conn, &t, w->wants, w->fold.n, e);
-    if (rc == 0) {
-        rc = look_at_unread(es, e);
+    size_t n = 0;
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && at < w->fold.n && !es->sink.is_pushed_back; at += n) {
+        rc = es_toast_settle(es->parts.conn, &t, w->wants + at, w->fold.n - at, &n, e);
+        if (rc == 0) {
+            rc = send_documents(es, b, at, at + n, verdicts, e);
+        }
     }
-    if (rc != 0) {
-        return rc;
-    }
-    size_t n = make_ops(w, b);
-    rc = es_send(&es->parts, w->ops, n, e);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        judge_chain(w, w->wants[w->want_of[i]].last, es_send_verdict(&w->ops[i]), verdicts);
-    }
-    if (rc == 0) {
-        judge_unsent(es, b, verdicts);
-    }
+    judge_rereads(w, b->n, verdicts);
     return rc;
 }
 

@@ -55,13 +55,14 @@ settle_new(const struct move *m, bool is_barred, uint64_t floor, struct sink_ver
 {
     const size_t former = ES_FOLD_NONE;
     bool is_reread = false, is_there = false;
+    size_t settled;
     struct es_toast_batch b = {.records = m->r,
         .former = &former,
         .barred = &is_barred,
         .is_reread = &is_reread,
         .floor = floor};
     struct es_want w = {.alias = m->v->table->alias, .id = m->old_id, .shape = m->v->shape};
-    int rc = es_toast_settle(m->p->conn, &b, &w, 1, e);
+    int rc = es_toast_settle(m->p->conn, &b, &w, 1, &settled, e);
     if (rc == 0 && w.state == ES_TOAST_READY) {
         rc = write_new(m, w.fill, verdict, e);
     } else if (rc == 0 && w.state == ES_TOAST_RETRY) {

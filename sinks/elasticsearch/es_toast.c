@@ -18,6 +18,7 @@ es_want_fini(struct es_want *w)
         free((void *)(uintptr_t)w->fill[0].p);
         free(w->fill);
         w->fill = NULL;
+        w->fill_bytes = 0;
     }
 }
 
@@ -94,6 +95,7 @@ fill_record(const struct es_toast_batch *b, struct es_want *w, const struct str 
     }
     if (found == FOUND) {
         w->fill = take_fill(&f, ncols);
+        w->fill_bytes = f.text.n;
     }
     buf_fini(&f.text);
     free(f.at);
@@ -193,10 +195,10 @@ es_toast_get(struct es_conn *c, const struct es_place *places, size_t n,
                                  : es_conn_refused(c, answer, "cannot read documents", e);
 }
 
-/* wants[0..n) need their documents. */
+/* wants[0..n) need their documents; settles the first *ret_n of them. */
 static int
 settle_some(struct es_conn *c, const struct es_toast_batch *b, struct es_want *const *wants,
-    size_t n, struct err *e)
+    size_t n, size_t *ret_n, struct err *e)
 {
     struct es_place places[GET_DOCS];
     struct es_doc docs[GET_DOCS];
@@ -206,9 +208,9 @@ settle_some(struct es_conn *c, const struct es_toast_batch *b, struct es_want *c
         places[i] = (struct es_place){.alias = wants[i]->alias, .id = wants[i]->id};
     }
     int rc = es_toast_get(c, places, n, &a, docs, e);
-    if (rc == ERR_TOOBIG && n > 1) {
-        rc = settle_some(c, b, wants, n / 2, e);
-        return rc != 0 ? rc : settle_some(c, b, wants + n / 2, n - n / 2, e);
+    while (rc == ERR_TOOBIG && n > 1) {
+        n /= 2;
+        rc = es_toast_get(c, places, n, &a, docs, e);
     }
     if (rc == ERR_TOOBIG) { /* larger than we can read: as if it were not there */
         docs[0] = (struct es_doc){0};
@@ -217,25 +219,44 @@ settle_some(struct es_conn *c, const struct es_toast_batch *b, struct es_want *c
     for (size_t i = 0; rc == 0 && i < n; i++) {
         es_toast_step(b, wants[i], &docs[i]);
     }
+    *ret_n = n;
+    return rc;
+}
+
+/* What one _mget is enough for. */
+static int
+settle_group(struct es_conn *c, const struct es_toast_batch *b, struct es_want *wants, size_t n,
+    size_t *ret_n, struct err *e)
+{
+    struct es_want *asking[GET_DOCS];
+    size_t n_asking = 0, got = 0, i = 0;
+    for (; i < n && n_asking < GET_DOCS; i++) {
+        if (wants[i].state == ES_TOAST_OPEN) {
+            es_toast_step(b, &wants[i], NULL);
+        }
+        if (wants[i].state == ES_TOAST_ASK) {
+            asking[n_asking++] = &wants[i];
+        }
+    }
+    int rc = n_asking == 0 ? 0 : settle_some(c, b, asking, n_asking, &got, e);
+    *ret_n = got < n_asking ? (size_t)(asking[got] - wants) : i;
     return rc;
 }
 
 int
 es_toast_settle(struct es_conn *c, const struct es_toast_batch *b, struct es_want *wants,
-    size_t n, struct err *e)
+    size_t n, size_t *ret_n, struct err *e)
 {
-    struct es_want *asking[GET_DOCS];
-    size_t n_asking = 0;
+    size_t at = 0, bytes = 0;
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        es_toast_step(b, &wants[i], NULL);
-        if (wants[i].state == ES_TOAST_ASK) {
-            asking[n_asking++] = &wants[i];
+    while (rc == 0 && at < n && bytes < ES_BULK_BYTES) {
+        size_t got = 0;
+        rc = settle_group(c, b, wants + at, n - at, &got, e);
+        for (size_t i = 0; rc == 0 && i < got; i++) {
+            bytes += wants[at + i].fill_bytes;
         }
-        if (n_asking == GET_DOCS || (i + 1 == n && n_asking > 0)) {
-            rc = settle_some(c, b, asking, n_asking, e);
-            n_asking = 0;
-        }
+        at += got;
     }
+    *ret_n = at;
     return rc;
 }

@@ -25,6 +25,7 @@ struct es_want {
     const struct es_shape *shape;
     enum es_toast_state state;
     struct str *fill; /* owned; NULL: nothing is unchanged */
+    size_t fill_bytes;
 };
 void es_want_fini(struct es_want *w);
 
@@ -36,10 +37,11 @@ struct es_toast_batch {
     uint64_t floor;
 };
 
-/* Settles every want: none is OPEN or ASK afterwards. An error when the documents cannot be
- * asked for. */
+/* Settles the first *ret_n wants, at least one: none of them is OPEN or ASK afterwards. Small
+ * records may stand for large documents, so it takes only about as many as fit into a request;
+ * the rest is for the next call. An error when the documents cannot be asked for. */
 int es_toast_settle(struct es_conn *c, const struct es_toast_batch *b, struct es_want *wants,
-    size_t n, struct err *e) MUST_CHECK;
+    size_t n, size_t *ret_n, struct err *e) MUST_CHECK;
 
 /* The step without the server. doc: NULL: not asked for yet. Pure. */
 void es_toast_step(const struct es_toast_batch *b, struct es_want *w, const struct es_doc *doc);

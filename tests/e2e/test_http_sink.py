@@ -214,6 +214,35 @@ def test_a_record_that_the_receiver_rejects_by_name_is_a_dead_letter_with_its_re
     assert [letter["reason"] for letter in letters(one)] == ["the receiver rejects it: no"]
 
 
+def test_what_left_out_a_value_that_was_rejected_in_the_same_request_is_read_again(
+    pg: Postgres, make_hook: Make, receiver: Receiver
+) -> None:
+    """The update was accepted, and its note stands in the insert that was not: only the whole row can mend that."""
+
+    def fault(changes: list[Change]) -> tuple[int, Any] | None:
+        bad = [c for c in changes if c["key"]["id"] == 2 and c["op"] == "insert"]
+        receiver.take([c for c in changes if c not in bad])
+        named = [{"offset": c["offset"], "status": "reject" if c in bad else "ok", "reason": "no"} for c in changes]
+        return 200, {"results": named}
+
+    pg.sql("CREATE TABLE t (id int PRIMARY KEY, v text, note text)")
+    pg.sql("ALTER TABLE t ALTER note SET STORAGE EXTERNAL")
+    receiver.fault = fault
+    one = make_hook(pg)
+    one.start()
+    one.wait_streaming()
+    pg.sql("INSERT INTO t VALUES (1, 'x', 'small')")
+    settle(pg, one)
+    pg.sql(
+        "BEGIN; INSERT INTO t VALUES (2, 'x', repeat('n', 10000)); UPDATE t SET v = 'y' WHERE id = 2; COMMIT",
+    )
+    one.wait(lambda: any(c["op"] == "read" for c in receiver.changes.values()), 30, "the row arrives whole")
+    settle(pg, one)
+    last = max((c for c in receiver.changes.values() if c["key"]["id"] == 2), key=lambda c: c["offset"])
+    assert last["op"] == "read" and last["new"] == {"id": 2, "v": "y", "note": "n" * 10000}
+    assert letters(one) == []
+
+
 @pytest.mark.parametrize("status, says", [(401, "token_file"), (404, "its path"), (302, "redirects are not followed")])
 def test_a_status_that_no_waiting_mends_stops_and_buries_nothing(
     pg: Postgres, make_hook: Make, receiver: Receiver, status: int, says: str

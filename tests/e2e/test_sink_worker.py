@@ -125,6 +125,22 @@ def test_a_letter_is_redriven_and_rejected_again_or_accepted(flaky: Flaky) -> No
     assert flaky.got() == [("insert", "poison", "1")]
 
 
+def test_letters_that_are_rejected_once_more_do_not_stop_the_sink(flaky: Flaky) -> None:
+    """They say nothing new of the target, and a quiet table has nothing that would be accepted between them."""
+    keys = [f"p{i}" for i in range(6)]
+    flaky.says(*(f"reject {key}" for key in keys))
+    for key in keys:
+        flaky.pg.sql(f"INSERT INTO t VALUES ('{key}', '1')")
+        flaky.settled()
+        flaky.pg.sql(f"INSERT INTO t VALUES ('good-{key}', '1')")
+        flaky.settled()
+    flaky.command("dead-letters", "out", "retry", "--all")
+    flaky.one.wait(lambda: [t["attempts"] for t in flaky.letters()] == [2] * 6, 30, "all are rejected once more")
+    flaky.pg.sql("INSERT INTO t VALUES ('last', '1')")
+    flaky.settled()
+    assert flaky.sink()["state"] == "running"
+
+
 def test_an_update_that_needs_the_letters_value_is_read_again(flaky: Flaky) -> None:
     """Its note is TOASTed and did not change: it is in the letter only."""
     flaky.says("reject poison")
@@ -198,7 +214,9 @@ def test_a_target_in_trouble_takes_nothing_and_nothing_is_lost(flaky: Flaky, tro
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_sleeps_is_followed_at_once(pg: Postgres, make_oneslot: Make, number: int) -> None:
     flaky = Flaky(pg, make_oneslot)
-    broker, replicator = flaky.one.start_broker(), flaky.one.start_replicator()
+    broker = flaky.one.start_broker()
+    flaky.one.wait_serving()  # it makes the data folder, without which the replicator ends
+    replicator = flaky.one.start_replicator()
     first = flaky.one.start_sink("out")
     flaky.one.wait_streaming()
     pg.sql("INSERT INTO t VALUES ('a', '1')")

@@ -300,6 +300,27 @@ test_whole_400_finds_the_one_at_fault(void **state)
     peer_close();
 }
 
+/* Small updates of large documents: what they leave out is never in memory for all of them. */
+static void
+test_large_documents_are_read_and_sent_in_pieces(void **state)
+{
+    (void)state;
+    peer_open(NULL, 0);
+    peer.doc_bytes = 120000;
+    open_ok("");
+    put_inserts(MANY);
+    for (size_t i = 0; i < MANY; i++) {
+        t.records[i].op = FRAME_UPDATE;
+        t.rows[i][2] = (struct record_value){.kind = RECORD_UNCHANGED};
+    }
+    write_ok(MANY);
+    check_all(MANY, VERDICT_DONE);
+    assert_int_equal(peer.n_gets, 3);
+    assert_int_equal(peer.most_in_hand, 100);
+    assert_true(peer.accepted.n > MANY * peer.doc_bytes);
+    peer_close();
+}
+
 static void
 test_no_rights_stop(void **state)
 {
@@ -467,6 +488,7 @@ main(void)
         TEST(test_blocked_index_is_a_pause),
         TEST(test_413_halves_down_to_one_record),
         TEST(test_whole_400_finds_the_one_at_fault),
+        TEST(test_large_documents_are_read_and_sent_in_pieces),
         TEST(test_no_rights_stop),
         TEST(test_lost_and_late_answers),
         TEST(test_next_node_when_one_is_gone),

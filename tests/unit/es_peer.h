@@ -38,6 +38,9 @@ static struct {
     const char *mapping;      /* NULL: as the table has it */
     _Atomic bool is_gone;     /* no alias, until an index is made */
     _Atomic size_t n_made;
+    size_t doc_bytes;                    /* of the note in each document of an _mget */
+    _Atomic size_t n_gets, most_in_hand; /* _mgets; documents read since the last _bulk */
+    size_t in_hand;
 } peer;
 
 static const char peer_mapping[] =
@@ -133,11 +136,33 @@ peer_accept_all(int fd)
     peer_send(fd, 200, NULL, buf_cstr(&answer));
 }
 
+/* All are there, in version 1. */
+static inline void
+peer_answer_get(int fd)
+{
+    struct buf auto_buf answer;
+    buf_init(&answer, SIZE_MAX);
+    buf_puts(&answer, "{\"docs\":[");
+    const char *from = strstr(buf_cstr(&peer.request), "{\"docs\":[");
+    for (size_t i = 0; (from = strstr(from, "{\"_index\":")) != NULL; from++, i++) {
+        buf_printf(&answer,
+            "%s{\"_index\":\"shop.item-000001\",\"_id\":\"x\",\"_version\":1,\"found\":true,"
+            "\"_source\":{\"id\":1,\"note\":\"%0*d\"}}",
+            i == 0 ? "" : ",", (int)peer.doc_bytes, 7);
+        peer.in_hand++;
+    }
+    buf_puts(&answer, "]}");
+    peer.n_gets++;
+    peer.most_in_hand = peer.in_hand > peer.most_in_hand ? peer.in_hand : peer.most_in_hand;
+    peer_send(fd, 200, NULL, buf_cstr(&answer));
+}
+
 /* False: closes the connection. */
 static inline bool
 peer_answer_bulk(int fd)
 {
     size_t i = peer.n_bulks++;
+    peer.in_hand = 0;
     struct peer_step step = i < peer.n_steps ? peer.steps[i] : (struct peer_step){0};
     const char *text = buf_cstr(&peer.request);
     if (step.stalls) {
@@ -167,7 +192,9 @@ peer_answer(int fd)
     if (peer_begins("POST /_bulk")) {
         return peer_answer_bulk(fd);
     }
-    if (peer_begins("GET / ")) {
+    if (peer_begins("POST /_mget")) {
+        peer_answer_get(fd);
+    } else if (peer_begins("GET / ")) {
         peer_send(fd, 200, NULL,
             "{\"version\":{\"number\":\"8.19.8\",\"build_flavor\":\"default\"},\"tagline\":"
             "\"You Know, for Search\"}");

@@ -205,6 +205,26 @@ a_stop_buries_nothing_of_the_run_in_its_write(void **state)
 }
 
 static void
+what_a_stop_keeps_keeps_later_records_of_its_key(void **state)
+{
+    (void)state;
+    struct record records[5];
+    struct sink_verdict v[5];
+    uint32_t keys[5] = {1, 2, 3, 1, 4};
+    uint8_t effects[5];
+    for (size_t i = 0; i < 5; i++) {
+        records[i] = record_at(100 + i);
+        v[i] = (struct sink_verdict){i < 3 ? VERDICT_REJECT : VERDICT_DONE, "no"};
+    }
+    struct verdict_run run = {.limit = 3};
+    struct err e;
+    assert_int_equal(verdict_decide(0, v, records, keys, 5, &run, effects, &e), VERDICT_STOP);
+    static const uint8_t want[5] = {
+        VERDICT_KEEP, VERDICT_KEEP, VERDICT_KEEP, VERDICT_KEEP, VERDICT_SETTLE};
+    assert_memory_equal(effects, want, sizeof want);
+}
+
+static void
 only_what_can_be_read_again_may_be_asked_for(void **state)
 {
     (void)state;
@@ -258,6 +278,7 @@ main(void)
         cmocka_unit_test(an_error_of_the_whole_write_settles_nothing),
         cmocka_unit_test(different_keys_rejected_in_a_row_stop_the_sink),
         cmocka_unit_test(a_stop_buries_nothing_of_the_run_in_its_write),
+        cmocka_unit_test(what_a_stop_keeps_keeps_later_records_of_its_key),
         cmocka_unit_test(only_what_can_be_read_again_may_be_asked_for),
         cmocka_unit_test(no_error_is_taken_for_success),
     };
