@@ -37,6 +37,7 @@ enum {
     COL_CAST,
     COL_TYPE_NS,
     COL_TYPE_NAME,
+    COL_EQUAL_NS, /* where the type's own = is, or NULL */
     COL_IN_KEY,
     COL_FILTER
 };
@@ -121,13 +122,13 @@ connect_settings(struct rowread *r, struct err *e)
 int
 rowread_connect(struct rowread *r, struct err *e)
 {
+    r->sqlstate[0] = '\0';
     if (r->pg != NULL) {
         return 0;
     }
     struct pgconn_conf c = *r->conf.plain;
     c.stop_fd = r->conf.stop_fd;
     c.connect_timeout_ms = CONNECT_MS;
-    r->sqlstate[0] = '\0';
     int rc = pgconn_open(&c, &r->pg, e);
     if (rc != 0) {
         return rc;
@@ -164,6 +165,9 @@ put_describe(const struct rowread *r, struct buf *sql)
     bool has_lists = pgconn_version(r->pg) >= 150000;
     buf_puts(sql, "SELECT c.oid, c.relkind, c.relreplident, a.attname, a.atttypid, a.atttypmod,"
                   " pg_catalog.format_type(a.atttypid, a.atttypmod), y.ns, y.name,"
+                  " (SELECT q.nspname FROM pg_catalog.pg_operator o JOIN"
+                  " pg_catalog.pg_namespace q ON q.oid = o.oprnamespace WHERE o.oprname = '='"
+                  " AND o.oprleft = y.oid AND o.oprright = y.oid ORDER BY o.oid LIMIT 1),"
                   " EXISTS (SELECT 1 FROM pg_catalog.pg_index i CROSS JOIN LATERAL"
                   " pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, ord)"
                   " WHERE i.indrelid = c.oid AND k.attnum = a.attnum AND k.ord <= i.indnkeyatts"
@@ -176,11 +180,12 @@ put_describe(const struct rowread *r, struct buf *sql)
         " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename"
         " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
         " AND NOT a.attisdropped"
-        " CROSS JOIN LATERAL (WITH RECURSIVE b AS (SELECT t.typtype, t.typbasetype,"
+        " CROSS JOIN LATERAL (WITH RECURSIVE b AS (SELECT t.oid, t.typtype, t.typbasetype,"
         " t.typnamespace, t.typname FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid"
-        " UNION ALL SELECT t.typtype, t.typbasetype, t.typnamespace, t.typname FROM b"
+        " UNION ALL SELECT t.oid, t.typtype, t.typbasetype, t.typnamespace, t.typname FROM b"
         " JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd')"
-        " SELECT m.nspname AS ns, b.typname AS name FROM b JOIN pg_catalog.pg_namespace m"
+        " SELECT b.oid, m.nspname AS ns, b.typname AS name FROM b JOIN pg_catalog.pg_namespace "
+        "m"
         " ON m.oid = b.typnamespace WHERE b.typtype <> 'd') y WHERE p.pubname = ");
     sql_put_literal(sql, str_from(r->conf.publication));
     buf_puts(sql, " AND p.schemaname = ");
@@ -421,13 +426,27 @@ rowread_begin(struct rowread *r, struct str ns, struct str table, struct rowread
 
 /* ---- rows ---- */
 
+/* The search path is empty: an extension's = is found by its schema only. */
+static void
+put_equals(struct buf *sql, const char *ns)
+{
+    if (ns == NULL || strcmp(ns, "pg_catalog") == 0) {
+        buf_putc(sql, '=');
+        return;
+    }
+    buf_puts(sql, " OPERATOR(");
+    sql_put_ident(sql, str_from(ns));
+    buf_puts(sql, ".=) ");
+}
+
 bool
 rowread_put_equal(const struct rowread *r, struct buf *sql, struct str column, struct str text)
 {
     for (size_t i = 0; i < pgrows_count(r->columns); i++) {
         if (str_eq(pgrows_str(r->columns, i, COL_NAME), column)) {
+            const char *ns = pgrows_get(r->columns, i, COL_EQUAL_NS);
             sql_put_ident(sql, column);
-            buf_putc(sql, '=');
+            put_equals(sql, ns);
             sql_put_literal(sql, text);
             buf_puts(sql, "::");
             buf_put_str(sql, pgrows_str(r->columns, i, COL_CAST));
@@ -519,7 +538,7 @@ rowread_rows(struct rowread *r, struct str condition, struct rowread_chunk *c, s
 /* ---- flushed ---- */
 
 struct wal {
-    uint64_t insert_lsn, flush_lsn, block;
+    uint64_t insert_lsn, flush_lsn, block, segment;
 };
 
 static int
@@ -528,21 +547,24 @@ ask_wal(struct rowread *r, struct wal *ret, struct err *e)
     auto_pgrows struct pgrows *rows = NULL;
     int rc = query(r,
         "SELECT pg_catalog.pg_current_wal_insert_lsn(),"
-        " pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.current_setting('wal_block_size')",
+        " pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.current_setting('wal_block_size'),"
+        " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))",
         &rows, e);
     if (rc != 0) {
         return rc;
     }
     struct wal w = {0};
     if (!pgrows_lsn(rows, 0, 0, &w.insert_lsn) || !pgrows_lsn(rows, 0, 1, &w.flush_lsn) ||
-        !pgrows_u64(rows, 0, 2, &w.block) || w.block == 0) {
+        !pgrows_u64(rows, 0, 2, &w.block) || w.block == 0 ||
+        !pgrows_u64(rows, 0, 3, &w.segment) || w.segment == 0) {
         return err_set(e, ERR_PROTOCOL, "PostgreSQL does not say where its WAL ends");
     }
     /* Nothing but a page's header lies between: the insert position is given behind it, the
-     * flush position of a whole page before it. */
-    uint64_t in_page = w.insert_lsn % w.block;
-    if (in_page == SHORT_PAGE_HEADER || in_page == LONG_PAGE_HEADER) {
-        w.insert_lsn -= in_page;
+     * flush position of a whole page before it. The first page of a segment has a long one. */
+    if (w.insert_lsn % w.block == SHORT_PAGE_HEADER) {
+        w.insert_lsn -= SHORT_PAGE_HEADER;
+    } else if (w.insert_lsn % w.segment == LONG_PAGE_HEADER) {
+        w.insert_lsn -= LONG_PAGE_HEADER;
     }
     *ret = w;
     return 0;

@@ -67,7 +67,7 @@ int rowread_rows(
 int rowread_wait_flushed(struct rowread *r, int64_t wait_ms, struct err *e) MUST_CHECK;
 /* Ends the transaction; the chunk stays. */
 void rowread_end(struct rowread *r);
-/* SQLSTATE of the last failure of this connection, "" when it had none. */
+/* SQLSTATE of the last failure since rowread_connect, "" when there was none. */
 const char *rowread_sqlstate(const struct rowread *r);
 
 #endif

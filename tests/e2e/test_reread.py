@@ -122,6 +122,18 @@ def test_toasted_values_and_other_kinds_of_keys(pg: Postgres, oneslot: Oneslot) 
     check_fold(pg, oneslot, ["public.big", "public.It's", "public.whole", "public.uniq", "public.parts_1"])
 
 
+def test_keys_of_types_that_extensions_bring(pg: Postgres, oneslot: Oneslot) -> None:
+    pg.sql("CREATE SCHEMA ext; CREATE EXTENSION ltree SCHEMA ext; CREATE EXTENSION citext SCHEMA ext")
+    pg.sql("CREATE TABLE paths (id ext.ltree PRIMARY KEY, v text); CREATE TABLE mails (id ext.citext PRIMARY KEY, v text)")
+    begin(oneslot)
+    pg.sql("INSERT INTO paths VALUES ('a.b', 'one'), ('a.c', 'two'); INSERT INTO mails VALUES ('A@b', 'three')")
+    oneslot.wait_durable(pg)
+    ask(oneslot, "paths", [{"id": "a.b"}, {"id": "a.d"}])
+    ask(oneslot, "mails", [{"id": "A@b"}])
+    wait_answered(oneslot)
+    assert sorted(change["new"]["v"] for change in reads(oneslot)) == ["one", "three"]
+
+
 def test_what_the_publication_leaves_out_is_not_read(pg: Postgres, make_oneslot: Callable[..., Oneslot]) -> None:
     pg.sql("CREATE TABLE t (id int PRIMARY KEY, v text, secret text)")
     pg.sql("CREATE PUBLICATION oneslot FOR TABLE t (id, v) WHERE (id > 0)", user="postgres")
