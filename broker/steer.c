@@ -63,13 +63,14 @@ find_row(struct broker *bk, const char *name, struct sink_row *ret, struct err *
 
 /* ---- pause, resume ---- */
 
+/* Resuming what is not paused is an order too: a worker that stands `stopped` looks again now. */
 static int
 set_paused(
     struct broker *bk, const char *name, bool is_paused, struct sink_row *row, struct err *e)
 {
     (void)pthread_mutex_lock(&bk->retain_lock);
     int rc = find_row(bk, name, row, e);
-    if (rc == 0 && row->is_paused != is_paused) {
+    if (rc == 0 && (row->is_paused != is_paused || !is_paused)) {
         row->is_paused = is_paused;
         row->generation++;
         rc = state_set_sink(bk->state, row, e);

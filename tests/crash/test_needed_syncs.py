@@ -15,6 +15,7 @@ from test_power_loss import FIRST
 
 # Alone not missed, because another sync on the same way does the same; GROUPS takes those away together.
 REDUNDANT = {
+    "fsync data [state.new>state]": "nothing is promised before dead is there, whose sync of data covers it",
     "fsync data/trash [+SEG]": "a segment that is in neither folder is a segment that was to be removed",
     "fsync data/log/SEG [MANIFEST.tmp>MANIFEST]": "without its MANIFEST a segment is verified and sealed again",
 }
@@ -29,7 +30,7 @@ GROUPS = [
         (("fdatasync", ""), ("fsync", " (opened)")),
         (("O_DSYNC write", ""), ("fsync", " (opened)")),
     )
-]
+] + [("fsync data [state.new>state]", "fsync data [dead.new>dead]")]
 
 
 @pytest.fixture
