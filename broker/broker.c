@@ -110,11 +110,8 @@ register_sinks(struct broker *bk, struct err *e)
             journal_find(bk->journal, &conf->sinks[i].start, &place, &why) != 0) {
             continue;
         }
-        memset(&row, 0, sizeof row);
-        (void)snprintf(row.name, sizeof row.name, "%s", conf->sinks[i].name);
+        state_first_row(&row, conf->sinks[i].name, place.offset);
         (void)snprintf(row.kind, sizeof row.kind, "%s", config_kind_name(conf->sinks[i].kind));
-        row.next = place.offset;
-        row.floor = place.offset;
         rc = state_set_sink(bk->state, &row, e);
     }
     return rc;

@@ -12,8 +12,8 @@
 #include "proto/base/xmalloc.h"
 
 enum {
-    RECORD_MAX = 512 * 1024 * 1024 /* beyond the quota */,
-    LETTERS_BYTES = 32 * 1024 * 1024
+    RECORD_MAX = 512 * 1024 * 1024,                      /* beyond the quota */
+    LETTERS_BYTES = API_LETTERS_MAX * (API_KEY_MAX + 64) /* of a page, at most */
 };
 
 static void
@@ -37,12 +37,7 @@ check_generation(struct broker *bk, const char *name, uint64_t generation, struc
 {
     struct sink_row row;
     int rc = state_sink(bk->state, name, &row, e);
-    if (rc == 0 && row.generation != generation) {
-        rc = err_set(e, ERR_FENCED,
-            "sink '%s': session %" PRIu64 " is over; the newest is %" PRIu64, name, generation,
-            row.generation);
-    }
-    return rc;
+    return rc == 0 ? internal_check_generation(&row, generation, e) : rc;
 }
 
 /* ---- letters ---- */
@@ -122,7 +117,7 @@ static bool
 on_letter(void *arg, const struct dead_letter *l)
 {
     struct page *p = arg;
-    if (p->n == p->max || (p->n > 0 && p->keys.n + l->key.n > LETTERS_BYTES)) {
+    if (p->n == p->max) {
         return false;
     }
     p->letter[p->n++] =
@@ -167,11 +162,11 @@ internal_sink_letters(struct broker *bk, struct httpd_req *rq, struct str name_i
         rc = get_number(rq, "max", API_LETTERS_MAX, &max, &e);
     }
     struct buf auto_buf b;
-    buf_init(&b, 2 * (size_t)LETTERS_BYTES);
+    buf_init(&b, LETTERS_BYTES);
     if (rc == 0) {
         struct page p = {.max = (size_t)max};
         p.letter = xcalloc(p.max + 1, sizeof *p.letter);
-        buf_init(&p.keys, LETTERS_BYTES + (size_t)API_KEY_MAX);
+        buf_init(&p.keys, LETTERS_BYTES);
         dead_walk(bk->dead, name, after, on_letter, &p);
         put_page(&b, &p);
         buf_fini(&p.keys);

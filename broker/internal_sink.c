@@ -34,6 +34,17 @@ internal_sink_name(struct str name, char to[STATE_NAME_MAX], struct err *e)
     return 0;
 }
 
+int
+internal_check_generation(const struct sink_row *row, uint64_t generation, struct err *e)
+{
+    if (generation == row->generation) {
+        return 0;
+    }
+    return err_set(e, ERR_FENCED,
+        "sink '%s': session %" PRIu64 " is over; the newest is %" PRIu64, row->name, generation,
+        row->generation);
+}
+
 static void
 respond_session(struct broker *bk, struct httpd_req *rq, const struct sink_row *row)
 {
@@ -58,8 +69,8 @@ respond_session(struct broker *bk, struct httpd_req *rq, const struct sink_row *
 
 /* The first time a sink is seen, `start` says where it begins. */
 static int
-register_sink(
-    struct broker *bk, const struct api_sink_open *o, struct sink_row *row, struct err *e)
+register_sink(struct broker *bk, const char *name, const struct api_sink_open *o,
+    struct sink_row *row, struct err *e)
 {
     struct position p;
     struct journal_place place;
@@ -68,8 +79,7 @@ register_sink(
         rc = journal_find(bk->journal, &p, &place, e);
     }
     if (rc == 0) {
-        row->next = place.offset;
-        row->floor = place.offset;
+        state_first_row(row, name, place.offset);
     }
     return rc;
 }
@@ -80,9 +90,7 @@ open_session(struct broker *bk, const char *name, const struct api_sink_open *o,
 {
     int rc = state_sink(bk->state, name, row, e);
     if (rc == ERR_NOTFOUND) {
-        memset(row, 0, sizeof *row);
-        (void)copy_text(row->name, sizeof row->name, str_from(name));
-        rc = register_sink(bk, o, row, e);
+        rc = register_sink(bk, name, o, row, e);
     }
     if (rc != 0) {
         return rc;
@@ -128,13 +136,11 @@ move_offset(struct broker *bk, const char *name, const struct api_sink_commit *c
     struct sink_row *row, struct err *e)
 {
     int rc = state_sink(bk->state, name, row, e);
+    if (rc == 0) {
+        rc = internal_check_generation(row, c->generation, e);
+    }
     if (rc != 0) {
         return rc;
-    }
-    if (c->generation != row->generation) {
-        return err_set(e, ERR_FENCED,
-            "sink '%s': session %" PRIu64 " is over; the newest is %" PRIu64, name,
-            c->generation, row->generation);
     }
     if (c->next < c->expect) {
         return err_set(e, ERR_PARSE, "sink '%s': an offset only moves forward", name);
@@ -227,9 +233,8 @@ internal_sink_status(struct broker *bk, struct httpd_req *rq, struct str name_in
     if (rc == 0) {
         rc = state_sink(bk->state, name, &row, &e);
     }
-    if (rc == 0 && row.generation != s.generation) {
-        rc = err_set(
-            &e, ERR_FENCED, "sink '%s': session %" PRIu64 " is over", name, s.generation);
+    if (rc == 0) {
+        rc = internal_check_generation(&row, s.generation, &e);
     }
     if (rc != 0) {
         problem_respond(rq, &e);

@@ -1,10 +1,12 @@
 #include "broker/state.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "broker/beside.h"
 #include "proto/base/cleanup.h"
+#include "proto/base/clock.h"
 #include "proto/base/xmalloc.h"
 
 /* Two tables: "m" holds "log" (uuid) and "ledger"; "k" the sinks by name. Values are msgpack
@@ -323,6 +325,14 @@ state_set_ledger(struct state *st, const struct ledger *l, struct err *e)
 }
 
 /* ---- sinks ---- */
+
+void
+state_first_row(struct sink_row *row, const char *name, uint64_t next)
+{
+    *row =
+        (struct sink_row){.next = next, .floor = next, .generation = (uint64_t)clock_wall_us()};
+    (void)snprintf(row->name, sizeof row->name, "%s", name);
+}
 
 int
 state_sink(struct state *st, const char *name, struct sink_row *ret, struct err *e)

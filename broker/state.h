@@ -57,6 +57,9 @@ struct sink_row {
     uint64_t floor; /* where its unbroken history begins (sinks/sink.h); never above `next`
                        unless it was moved back */
 };
+/* Of a sink that is seen for the first time, or again after it was forgotten: its generations
+ * go on from the clock, so that no worker of a former life can be taken for the new one's. */
+void state_first_row(struct sink_row *row, const char *name, uint64_t next);
 /* ERR_NOTFOUND: not registered. */
 int state_sink(
     struct state *st, const char *name, struct sink_row *ret, struct err *e) MUST_CHECK;

@@ -281,6 +281,24 @@ fs_read_file(const char *path, struct buf *b, size_t max, struct err *e)
 }
 
 int
+fs_read_secret(const char *path, struct buf *secret, struct err *e)
+{
+    struct err why;
+    if (fs_read_file(path, secret, FS_SECRET_MAX, &why) != 0) {
+        return err_set(e, ERR_CONFIG, "no secret: %.400s", why.msg);
+    }
+    while (secret->n > 0 && strchr("\r\n", secret->p[secret->n - 1]) != NULL) {
+        secret->n--;
+    }
+    for (size_t i = 0; i < secret->n; i++) {
+        if ((unsigned char)secret->p[i] < 0x20) {
+            return err_set(e, ERR_CONFIG, "%s holds more than one line", path);
+        }
+    }
+    return secret->n > 0 ? 0 : err_set(e, ERR_CONFIG, "%s is empty", path);
+}
+
+int
 fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *e)
 {
     struct statvfs st;

@@ -28,6 +28,10 @@ int fs_remove_tree(const char *path, struct err *e) MUST_CHECK;
 /* Appends the whole file to b, at most max bytes (else ERR_TOOBIG); ERR_NOTFOUND when missing.
  */
 int fs_read_file(const char *path, struct buf *b, size_t max, struct err *e) MUST_CHECK;
+/* A secret that is the only line of a file, without its line break; at most FS_SECRET_MAX
+ * bytes. ERR_CONFIG, with a sentence that never holds it. */
+enum { FS_SECRET_MAX = 16 * 1024 };
+int fs_read_secret(const char *path, struct buf *secret, struct err *e) MUST_CHECK;
 int fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *e) MUST_CHECK;
 
 enum fs_kind { FS_LOCAL, FS_WARN /* overlay, tmpfs */, FS_UNSAFE /* network, FUSE */ };

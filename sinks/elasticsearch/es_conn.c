@@ -11,7 +11,6 @@
 #include "proto/base/xmalloc.h"
 
 enum {
-    SECRET_MAX = 16 * 1024,
     CONNECT_TIMEOUT_MS = 5000,
     GZIP_WORTH_BYTES = 1024, /* less is sent as it is */
     KEEP_BYTES = 4 * 1024 * 1024
@@ -81,27 +80,6 @@ es_conn_check_url(const char *url, struct err *e)
 
 /* ---- credentials ---- */
 
-/* The file's first line, which is its only one. */
-static int
-read_secret(const char *path, struct buf *secret, struct err *e)
-{
-    int rc = fs_read_file(path, secret, SECRET_MAX, e);
-    while (rc == 0 && secret->n > 0 && strchr("\r\n", secret->p[secret->n - 1]) != NULL) {
-        secret->n--;
-    }
-    if (rc != 0) {
-        char why[sizeof e->msg];
-        memcpy(why, e->msg, sizeof why);
-        return err_set(e, ERR_CONFIG, "no secret: %.400s", why);
-    }
-    for (size_t i = 0; i < secret->n; i++) {
-        if ((unsigned char)secret->p[i] < 0x20) {
-            return err_set(e, ERR_CONFIG, "%s holds more than one line", path);
-        }
-    }
-    return secret->n > 0 ? 0 : err_set(e, ERR_CONFIG, "%s is empty", path);
-}
-
 static char *
 header_of(const char *scheme, const struct buf *plain, bool is_encoded)
 {
@@ -125,8 +103,8 @@ static int
 take_api_key(struct es_conn *c, const char *path, struct err *e)
 {
     struct buf auto_buf key;
-    buf_init(&key, SECRET_MAX);
-    int rc = read_secret(path, &key, e);
+    buf_init(&key, FS_SECRET_MAX);
+    int rc = fs_read_secret(path, &key, e);
     if (rc == 0) {
         c->authorization = header_of("ApiKey", &key, memchr(key.p, ':', key.n) == NULL);
     }
@@ -137,9 +115,9 @@ static int
 take_login(struct es_conn *c, const char *username, const char *path, struct err *e)
 {
     struct buf auto_buf password, login;
-    buf_init(&password, SECRET_MAX);
+    buf_init(&password, FS_SECRET_MAX);
     buf_init(&login, SIZE_MAX);
-    int rc = read_secret(path, &password, e);
+    int rc = fs_read_secret(path, &password, e);
     if (rc == 0) {
         buf_printf(&login, "%s:", username);
         buf_put_str(&login, buf_str(&password));

@@ -22,7 +22,6 @@ enum {
     BATCH_RECORDS_MAX = 1000,
     BATCH_BYTES_MAX = 16 * 1024 * 1024,
     WRITE_BYTES = 2 * 1024 * 1024, /* of records in the log's form */
-    SECRET_MAX = 16 * 1024,
     ANSWER_MAX = 1024 * 1024,
     CONNECT_TIMEOUT_MS = 5000,
     TIMEOUT_MIN_MS = 100,
@@ -127,31 +126,12 @@ take_url(struct http *h, const char *url, struct err *e)
     return 0;
 }
 
-/* A file of one line. */
-static int
-read_secret(const char *path, struct buf *secret, struct err *e)
-{
-    struct err why;
-    if (fs_read_file(path, secret, SECRET_MAX, &why) != 0) {
-        return err_set(e, ERR_CONFIG, "no secret: %.400s", why.msg);
-    }
-    while (secret->n > 0 && strchr("\r\n", secret->p[secret->n - 1]) != NULL) {
-        secret->n--;
-    }
-    for (size_t i = 0; i < secret->n; i++) {
-        if ((unsigned char)secret->p[i] < 0x20) {
-            return err_set(e, ERR_CONFIG, "%s holds more than one line", path);
-        }
-    }
-    return secret->n > 0 ? 0 : err_set(e, ERR_CONFIG, "%s is empty", path);
-}
-
 static int
 take_client(struct http *h, const struct sink_setup *setup, struct err *e)
 {
     struct buf auto_buf token;
-    buf_init(&token, SECRET_MAX);
-    int rc = h->o->token_file == NULL ? 0 : read_secret(h->o->token_file, &token, e);
+    buf_init(&token, FS_SECRET_MAX);
+    int rc = h->o->token_file == NULL ? 0 : fs_read_secret(h->o->token_file, &token, e);
     if (rc == 0) {
         h->client = httpc_new(&(struct httpc_conf){.base_url = h->origin,
             .bearer = h->o->token_file == NULL ? NULL : buf_cstr(&token),
@@ -208,7 +188,7 @@ http_new(const struct sink_setup *setup)
     h->name_line = xasprintf("Oneslot-Sink: %s", setup->name);
     h->is_signed = h->o->secret_file != NULL;
     http_request_init(&h->request);
-    buf_init(&h->secret, SECRET_MAX);
+    buf_init(&h->secret, FS_SECRET_MAX);
     buf_init(&h->key_line, SIZE_MAX);
     buf_init(&h->signature_line, SIZE_MAX);
     buf_init(&h->reasons, SIZE_MAX);
@@ -221,7 +201,7 @@ http_open(const struct sink_setup *setup, struct sink **ret, struct err *e)
     struct http *h = http_new(setup);
     int rc = take_url(h, h->o->url, e);
     if (rc == 0 && h->is_signed) {
-        rc = read_secret(h->o->secret_file, &h->secret, e);
+        rc = fs_read_secret(h->o->secret_file, &h->secret, e);
     }
     if (rc == 0) {
         rc = take_client(h, setup, e);

@@ -61,6 +61,36 @@ assert_content(const char *path, const char *want)
 }
 
 static void
+test_a_secret_is_one_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *content, *secret; /* secret NULL: refused */
+    } cases[] = {{"s3cret", "s3cret"}, {"s3cret\n", "s3cret"}, {"s3cret\r\n", "s3cret"},
+        {" a b ", " a b "}, {"", NULL}, {"\n", NULL}, {"s3cret\nmore\n", NULL},
+        {"s3c\tret", NULL}};
+    auto_free char *path = under("secret");
+    struct err e;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf auto_buf b;
+        buf_init(&b, FS_SECRET_MAX);
+        assert_int_equal(fs_write_atomic(path, str_from(cases[i].content), 0600, &e), 0);
+        int rc = fs_read_secret(path, &b, &e);
+        assert_int_equal(rc, cases[i].secret == NULL ? ERR_CONFIG : 0);
+        if (rc == 0) {
+            assert_string_equal(buf_cstr(&b), cases[i].secret);
+        } else {
+            assert_null(strstr(e.msg, "s3c"));
+        }
+    }
+    struct buf auto_buf none;
+    buf_init(&none, FS_SECRET_MAX);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(fs_read_secret(path, &none, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.msg, "no secret"));
+}
+
+static void
 test_join(void **state)
 {
     (void)state;
@@ -329,6 +359,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_secret_is_one_line),
         cmocka_unit_test(test_join),
         cmocka_unit_test(test_write_atomic_replaces_and_leaves_no_tmp),
         cmocka_unit_test(test_write_atomic_relative_path),
