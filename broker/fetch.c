@@ -150,37 +150,22 @@ fetch_drop(void *state)
     free(f);
 }
 
-/* A number in the query, or deflt where it is absent. */
-static int
-get_number(const struct httpd_req *rq, const char *name, uint64_t deflt, uint64_t max,
-    uint64_t *ret, struct err *e)
-{
-    struct str s;
-    if (!httpd_query(rq, name, &s)) {
-        *ret = deflt;
-        return 0;
-    }
-    return str_u64(s, max, ret)
-               ? 0
-               : err_set(e, ERR_PARSE, "%s: a number up to %" PRIu64, name, max);
-}
-
 static int
 parse(struct fetch *f, struct err *e)
 {
     struct str tables = STR("");
-    uint64_t max = 0;
+    uint64_t max = API_FETCH_BYTES;
     uint64_t wait_ms = 0;
     struct str from;
     if (!httpd_query(f->rq, "from", &from)) {
         return err_set(e, ERR_PARSE, "from: the offset to begin at is missing");
     }
-    int rc = get_number(f->rq, "from", 0, UINT64_MAX, &f->from, e);
+    int rc = httpd_query_u64(f->rq, "from", 0, UINT64_MAX, &f->from, e);
     if (rc == 0) {
-        rc = get_number(f->rq, "max", API_FETCH_BYTES, API_FETCH_MAX, &max, e);
+        rc = httpd_query_u64(f->rq, "max", 0, API_FETCH_MAX, &max, e);
     }
     if (rc == 0) {
-        rc = get_number(f->rq, "wait_ms", 0, API_WAIT_MAX_MS, &wait_ms, e);
+        rc = httpd_query_u64(f->rq, "wait_ms", 0, API_WAIT_MAX_MS, &wait_ms, e);
     }
     if (rc == 0) {
         (void)httpd_query(f->rq, "tables", &tables);

@@ -137,16 +137,6 @@ put_page(struct buf *b, struct page *p)
     api_put_letters(b, p->letter, p->n);
 }
 
-static int
-get_number(
-    const struct httpd_req *rq, const char *name, uint64_t max, uint64_t *ret, struct err *e)
-{
-    struct str s;
-    return !httpd_query(rq, name, &s) || str_u64(s, max, ret)
-               ? 0
-               : err_set(e, ERR_PARSE, "%s: a number up to %" PRIu64, name, max);
-}
-
 void
 internal_sink_letters(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
 {
@@ -156,10 +146,10 @@ internal_sink_letters(struct broker *bk, struct httpd_req *rq, struct str name_i
     uint64_t max = API_LETTERS_MAX;
     int rc = internal_sink_name(name_in_path, name, &e);
     if (rc == 0) {
-        rc = get_number(rq, "after", UINT64_MAX, &after, &e);
+        rc = httpd_query_u64(rq, "after", 0, UINT64_MAX, &after, &e);
     }
     if (rc == 0) {
-        rc = get_number(rq, "max", API_LETTERS_MAX, &max, &e);
+        rc = httpd_query_u64(rq, "max", 0, API_LETTERS_MAX, &max, &e);
     }
     struct buf auto_buf b;
     buf_init(&b, LETTERS_BYTES);
@@ -232,9 +222,9 @@ internal_rereads(struct broker *bk, struct httpd_req *rq, struct str name)
     (void)name;
     struct buf auto_buf b;
     buf_init(&b, (size_t)REREADS_BYTES_MAX + API_CONTROL_BODY);
-    int rc = get_number(rq, "after", UINT64_MAX, &after, &e);
+    int rc = httpd_query_u64(rq, "after", 0, UINT64_MAX, &after, &e);
     if (rc == 0) {
-        rc = get_number(rq, "max", API_LETTERS_MAX, &max, &e);
+        rc = httpd_query_u64(rq, "max", 0, API_LETTERS_MAX, &max, &e);
     }
     if (rc == 0) {
         rc = rereads_list(bk->rereads, after, (size_t)max, &b, &e);

@@ -209,25 +209,14 @@ struct query {
 };
 
 static int
-get_number(const struct httpd_req *rq, const char *name, uint64_t least, uint64_t max,
-    uint64_t *ret, struct err *e)
-{
-    struct str s;
-    if (!httpd_query(rq, name, &s) || (str_u64(s, max, ret) && *ret >= least)) {
-        return 0;
-    }
-    return err_set(e, ERR_PARSE, "%s: a number from %" PRIu64 " to %" PRIu64, name, least, max);
-}
-
-static int
 parse_query(const struct httpd_req *rq, struct query *q, struct err *e)
 {
     *q = (struct query){.limit = LETTERS_PAGE};
-    int rc = get_number(rq, "after", 0, INT64_MAX, &q->after, e);
+    int rc = httpd_query_u64(rq, "after", 0, INT64_MAX, &q->after, e);
     if (rc == 0) {
-        rc = get_number(rq, "limit", 1, API_LETTERS_MAX, &q->limit, e);
+        rc = httpd_query_u64(rq, "limit", 1, API_LETTERS_MAX, &q->limit, e);
     }
-    return rc == 0 ? get_number(rq, "record", 0, 1, &q->record, e) : rc;
+    return rc == 0 ? httpd_query_u64(rq, "record", 0, 1, &q->record, e) : rc;
 }
 
 /* 404 for a name that nobody has; a sink that was never started has no letters. */

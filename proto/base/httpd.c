@@ -12,6 +12,7 @@
 #include "proto/base/httpd.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -349,6 +350,24 @@ bool
 httpd_query(const struct httpd_req *rq, const char *name, struct str *ret)
 {
     return lookup(rq, MHD_GET_ARGUMENT_KIND, name, ret);
+}
+
+int
+httpd_query_u64(const struct httpd_req *rq, const char *name, uint64_t least, uint64_t max,
+    uint64_t *ret, struct err *e)
+{
+    struct str text;
+    uint64_t value;
+
+    if (!httpd_query(rq, name, &text)) {
+        return 0;
+    }
+    if (!str_u64(text, max, &value) || value < least) {
+        return err_set(
+            e, ERR_PARSE, "%s: a number from %" PRIu64 " to %" PRIu64, name, least, max);
+    }
+    *ret = value;
+    return 0;
 }
 
 bool

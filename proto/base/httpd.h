@@ -57,6 +57,9 @@ uint16_t httpd_port(const struct httpd *d);
 struct str httpd_method(const struct httpd_req *rq);
 struct str httpd_path(const struct httpd_req *rq); /* decoded, without the query */
 bool httpd_query(const struct httpd_req *rq, const char *name, struct str *ret);
+/* A number from least to max; *ret stays as it is where the query does not name it. PARSE. */
+int httpd_query_u64(const struct httpd_req *rq, const char *name, uint64_t least, uint64_t max,
+    uint64_t *ret, struct err *e) MUST_CHECK;
 /* False as soon as some query argument is not in the NULL-terminated list; *ret_bad names it.
  */
 bool httpd_query_known(
