@@ -169,7 +169,7 @@ test_partial_failure(void **state)
     (void)state;
     static const struct peer_step steps[] = {
         {.status = 200, .body = ITEMS(ITEM_OK "," ITEM_429 "," ITEM_400 "," ITEM_409)}};
-    peer_open(steps, 1);
+    es_peer_open(steps, 1);
     open_ok("");
     put_inserts(4);
     write_ok(4);
@@ -190,7 +190,7 @@ test_rejected_fold_rejects_its_last_record(void **state)
     (void)state;
     static const struct peer_step steps[] = {
         {.status = 200, .body = ITEMS(ITEM_400 "," ITEM_OK)}};
-    peer_open(steps, 1);
+    es_peer_open(steps, 1);
     open_ok("");
     put_insert(0, "1", "a");
     put_insert(1, "2", "b");
@@ -210,7 +210,7 @@ test_wrong_number_of_items(void **state)
         {.status = 200, .body = ITEMS(ITEM_OK "," ITEM_OK "," ITEM_OK)},
         {.status = 200, .body = "{\"errors\":false,\"items\":[" ITEM_OK}};
     struct err e;
-    peer_open(steps, 3);
+    es_peer_open(steps, 3);
     open_ok("");
     put_inserts(2);
     for (unsigned i = 0; i < 3; i++) {
@@ -228,7 +228,7 @@ test_too_many_requests(void **state)
     static const struct peer_step steps[] = {
         {.status = 429, .body = "{}", .header = "Retry-After: 7\r\n"},
         {.status = 503, .body = ""}};
-    peer_open(steps, 2);
+    es_peer_open(steps, 2);
     open_ok("");
     put_inserts(3);
     write_ok(3);
@@ -247,7 +247,7 @@ test_blocked_index_is_a_pause(void **state)
     (void)state;
     static const struct peer_step steps[] = {
         {.status = 200, .body = ITEMS(ITEM_BLOCK "," ITEM_OK)}};
-    peer_open(steps, 1);
+    es_peer_open(steps, 1);
     open_ok("");
     put_inserts(2);
     write_ok(2);
@@ -266,7 +266,7 @@ test_413_halves_down_to_one_record(void **state)
     char large[LARGE_TEXT + 1];
     memset(large, 'x', LARGE_TEXT);
     large[LARGE_TEXT] = '\0';
-    peer_open(NULL, 0);
+    es_peer_open(NULL, 0);
     peer.max_body = 4096;
     open_ok("");
     put_inserts(MANY);
@@ -289,7 +289,7 @@ static void
 test_whole_400_finds_the_one_at_fault(void **state)
 {
     (void)state;
-    peer_open(NULL, 0);
+    es_peer_open(NULL, 0);
     peer.poison = "\"_id\":\"id123\"";
     open_ok("");
     put_inserts(MANY);
@@ -305,8 +305,8 @@ static void
 test_large_documents_are_read_and_sent_in_pieces(void **state)
 {
     (void)state;
-    peer_open(NULL, 0);
-    peer.doc_bytes = 120000;
+    es_peer_open(NULL, 0);
+    es_peer.doc_bytes = 120000;
     open_ok("");
     put_inserts(MANY);
     for (size_t i = 0; i < MANY; i++) {
@@ -315,9 +315,9 @@ test_large_documents_are_read_and_sent_in_pieces(void **state)
     }
     write_ok(MANY);
     check_all(MANY, VERDICT_DONE);
-    assert_int_equal(peer.n_gets, 3);
-    assert_int_equal(peer.most_in_hand, 100);
-    assert_true(peer.accepted.n > MANY * peer.doc_bytes);
+    assert_int_equal(es_peer.n_gets, 3);
+    assert_int_equal(es_peer.most_in_hand, 100);
+    assert_true(peer.accepted.n > MANY * es_peer.doc_bytes);
     peer_close();
 }
 
@@ -329,7 +329,7 @@ test_no_rights_stop(void **state)
         {.status = 401, .body = "{\"error\":{\"type\":\"security_exception\"},\"status\":401}"},
         {.status = 200, .body = ITEMS(ITEM_OK "," ITEM_403)}};
     struct err e;
-    peer_open(steps, 2);
+    es_peer_open(steps, 2);
     open_ok("");
     put_inserts(2);
     assert_int_equal(write_some(2, &e), ERR_AUTH);
@@ -344,7 +344,7 @@ test_lost_and_late_answers(void **state)
     (void)state;
     static const struct peer_step steps[] = {{.drops = true}, {.stalls = true}};
     struct err e;
-    peer_open(steps, 2);
+    es_peer_open(steps, 2);
     open_ok("timeout: 1s");
     put_inserts(2);
     assert_int_equal(write_some(2, &e), ERR_CLOSED);
@@ -360,7 +360,7 @@ test_next_node_when_one_is_gone(void **state)
 {
     (void)state;
     char live[64];
-    peer_open(NULL, 0);
+    es_peer_open(NULL, 0);
     (void)snprintf(live, sizeof live, "%.60s", peer.url);
     (void)snprintf(peer.url, sizeof peer.url, "[\"http://127.0.0.1:1/\", \"%.40s/\"]", live);
     open_ok("");
@@ -387,7 +387,7 @@ static void
 test_credentials(void **state)
 {
     (void)state;
-    peer_open(NULL, 0);
+    es_peer_open(NULL, 0);
     check_authorization(
         "username: u\npassword_file", "pa:ss\n", "\r\nAuthorization: Basic dTpwYTpzcw==\r\n");
     check_authorization("api_key_file", "id:key\n", "\r\nAuthorization: ApiKey aWQ6a2V5\r\n");
@@ -409,7 +409,7 @@ static void
 test_bad_options(void **state)
 {
     (void)state;
-    peer_open(NULL, 0);
+    es_peer_open(NULL, 0);
     check_refused("username: u", "password_file");
     check_refused("api_key_file: /nonexistent/key", "/nonexistent/key");
     check_refused("index: 'no/slash'", "index");
@@ -426,7 +426,7 @@ test_compressed(void **state)
 {
     (void)state;
     static const struct peer_step steps[] = {{.status = 429, .body = "{}"}};
-    peer_open(steps, 1);
+    es_peer_open(steps, 1);
     open_ok("compression: gzip");
     put_inserts(MANY);
     write_ok(MANY);
@@ -441,15 +441,15 @@ test_foreign_index_stops(void **state)
 {
     (void)state;
     struct err e;
-    peer_open(NULL, 0);
-    peer.mapping = "{\"shop.item-000001\":{\"mappings\":{\"properties\":{}}}}";
+    es_peer_open(NULL, 0);
+    es_peer.mapping = "{\"shop.item-000001\":{\"mappings\":{\"properties\":{}}}}";
     open_ok("");
     put_inserts(1);
     assert_int_equal(write_some(1, &e), ERR_FOREIGN);
-    peer.mapping = "{\"shop.item\":{\"mappings\":{\"properties\":{}}}}";
+    es_peer.mapping = "{\"shop.item\":{\"mappings\":{\"properties\":{}}}}";
     assert_int_equal(write_some(1, &e), ERR_FOREIGN);
-    assert_int_equal(peer.n_bulks, 0);
-    peer.mapping = NULL;
+    assert_int_equal(peer.n_writes, 0);
+    es_peer.mapping = NULL;
     write_ok(1); /* looked at again each time */
     peer_close();
 }
@@ -461,15 +461,15 @@ test_a_gone_index_is_made_anew_by_a_replay_only(void **state)
 {
     (void)state;
     struct err e;
-    peer_open(NULL, 0);
+    es_peer_open(NULL, 0);
     for (size_t i = 0; i < 3; i++) { /* made, gone, replayed */
         bool is_lost = i == 1;
         open_ok("index: again.{table}");
         put_inserts(1);
-        peer.is_gone = true;
+        es_peer.is_gone = true;
         settled = is_lost ? 50 : 40;
         assert_int_equal(write_some(1, &e), is_lost ? ERR_FOREIGN : 0);
-        assert_int_equal(peer.n_made, i == 0 ? 1 : i);
+        assert_int_equal(es_peer.n_made, i == 0 ? 1 : i);
         close_sink();
     }
     settled = 1;
