@@ -46,9 +46,7 @@ move_before(struct lane *l, const struct record *r)
         return 0;
     }
     uint64_t of_key = deadset_move_before(t, effects_key(&l->x, r), r->offset);
-    uint64_t of_former = !record_is_key_change(r)
-                             ? 0
-                             : deadset_move_before(t, effects_former_key(&l->x, r), r->offset);
+    uint64_t of_former = deadset_move_before(t, effects_former_key(&l->x, r), r->offset);
     return of_key == 0 || (of_former != 0 && of_former < of_key) ? of_former : of_key;
 }
 
