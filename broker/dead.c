@@ -1,7 +1,8 @@
 /* dead: see dead.h.
  *
  *   l  sink, 0, u64 be offset  ->  [version, state, attempts, first_us, last_us, record bytes,
- *                                   key, ns, table, op, reason]      (msgpack)
+ *                                   key, ns, table, op, reason, former]      (msgpack; version
+ *                                   1: without the last one)
  *   b  the same key            ->  the record, a batch */
 #include "broker/dead.h"
 
@@ -15,14 +16,14 @@
 #include "proto/base/xmalloc.h"
 
 enum {
-    LETTER_VERSION = 1,
+    LETTER_VERSION = 2,
     SINK_TEXT_MAX = 64,
     KEY_MAX = SINK_TEXT_MAX + 8,
     MAP_BYTES = 64 * 1024 * 1024,
     DISK_BYTES = 1024 * 1024,
     VALUE_MAX = 256 * 1024 /* of a letter without its record */
 };
-static const uint32_t letter_fields[LETTER_VERSION] = {11};
+static const uint32_t letter_fields[LETTER_VERSION] = {11, 12};
 
 struct letter {
     struct dead_letter v; /* views into `value`; first, so that a view leads to its letter */
@@ -87,6 +88,7 @@ put_value(struct buf *b, const struct dead_letter *v)
     mp_put_bin(b, v->table);
     mp_put_bin(b, v->op);
     mp_put_bin(b, v->reason);
+    mp_put_bin(b, v->former);
 }
 
 /* Copies the value. */
@@ -116,6 +118,9 @@ letter_new(const struct beside *bs, uint64_t offset, struct str value, struct le
         v->table = mp_str(&m);
         v->op = mp_str(&m);
         v->reason = mp_str(&m);
+        if (version > 1) {
+            v->former = mp_str(&m);
+        }
         rc = mp_done(&m) && v->state <= API_LETTER_REREAD
                  ? 0
                  : beside_damaged(bs, "a dead letter", e);
@@ -456,7 +461,8 @@ view_of(const struct api_bury *b, const struct letter *former, int64_t now_us)
         .ns = b->ns,
         .table = b->table,
         .op = b->op,
-        .reason = b->reason};
+        .reason = b->reason,
+        .former = b->former};
 }
 
 static int
@@ -509,10 +515,12 @@ dead_bury(
         return err_set(e, ERR_PARSE, "a letter is buried as dead or reread, not as %s",
             api_letter_state_name(b->state));
     }
-    if (is_mark != (b->record.n == 0) || b->key.n > API_KEY_MAX || (is_mark && b->key.n == 0)) {
+    bool needs_key = is_mark || b->former.n > 0;
+    if (is_mark != (b->record.n == 0) || b->key.n > API_KEY_MAX || b->former.n > API_KEY_MAX ||
+        (needs_key && b->key.n == 0)) {
         return err_set(e, ERR_PARSE,
-            "a dead letter has its record, a mark has none, but a key; keys have at most %d "
-            "bytes",
+            "a dead letter has its record, a mark has none, but a key; a key change has both; "
+            "keys have at most %d bytes",
             API_KEY_MAX);
     }
     (void)pthread_mutex_lock(&d->bs->lock);

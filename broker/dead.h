@@ -34,6 +34,7 @@ struct dead_letter {
     int64_t first_us, last_us; /* wall time of the first and the last of them */
     uint64_t record_bytes;     /* 0: a mark without its record */
     struct str key, ns, table, op, reason;
+    struct str former; /* the other key of a key change */
 };
 
 /* What api_bury asks. ERR_REFUSED: the quota is used up; nothing was changed. */

@@ -12,8 +12,8 @@
 #include "proto/base/xmalloc.h"
 
 enum {
-    RECORD_MAX = 512 * 1024 * 1024,                      /* beyond the quota */
-    LETTERS_BYTES = API_LETTERS_MAX * (API_KEY_MAX + 64) /* of a page, at most */
+    RECORD_MAX = 512 * 1024 * 1024,                          /* beyond the quota */
+    LETTERS_BYTES = API_LETTERS_MAX * (2 * API_KEY_MAX + 64) /* of a page, at most */
 };
 
 static void
@@ -109,7 +109,7 @@ internal_sink_raise(struct broker *bk, struct httpd_req *rq, struct str name_in_
 /* A page of letters, keys copied: views end with the walk. */
 struct page {
     struct api_letter *letter;
-    struct buf keys; /* letter[i].key.p is an offset into it until the end */
+    struct buf keys; /* of the letters, one after the other: they point to nothing yet */
     size_t n, max;
 };
 
@@ -120,9 +120,12 @@ on_letter(void *arg, const struct dead_letter *l)
     if (p->n == p->max) {
         return false;
     }
-    p->letter[p->n++] =
-        (struct api_letter){.offset = l->offset, .state = l->state, .key = {.n = l->key.n}};
+    p->letter[p->n++] = (struct api_letter){.offset = l->offset,
+        .state = l->state,
+        .key = {.n = l->key.n},
+        .former = {.n = l->former.n}};
     buf_put_str(&p->keys, l->key);
+    buf_put_str(&p->keys, l->former);
     return true;
 }
 
@@ -133,6 +136,8 @@ put_page(struct buf *b, struct page *p)
     for (size_t i = 0; i < p->n; i++) {
         p->letter[i].key.p = at;
         at += p->letter[i].key.n;
+        p->letter[i].former.p = at;
+        at += p->letter[i].former.n;
     }
     api_put_letters(b, p->letter, p->n);
 }

@@ -54,6 +54,7 @@ on_letter(void *arg, const struct dead_letter *l)
     p->text[p->n++] = at;
     *to = *l;
     to->key = (struct str){NULL, l->key.n};
+    to->former = (struct str){NULL, l->former.n};
     to->ns = copy(&at, l->ns);
     to->table = copy(&at, l->table);
     to->op = copy(&at, l->op);

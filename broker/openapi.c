@@ -169,7 +169,8 @@ static const struct {
     {"DeadLetter",
         "A record that the target can never accept (`dead`), that is sent once more (`retry`), "
         "or only a mark of it; offset is its id; change: null for a mark, and for a record "
-        "above 8 MiB",
+        "above 8 MiB. Where the target has no versions, what follows a rejected key change is "
+        "a letter too, `reason` names the one it follows, and it is not sent before that",
         letter},
     {"LetterIds", "Either ids, or all", letter_ids},
     {"Changed", "So many letters changed", changed},

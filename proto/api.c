@@ -218,9 +218,10 @@ MESSAGE(sink_status, FIELD(api_sink_status, generation, FIELD_U64),
 
 MESSAGE(bury, FIELD(api_bury, generation, FIELD_U64), FIELD(api_bury, offset, FIELD_U64),
     FIELD(api_bury, state, FIELD_U8), FIELD(api_bury, is_whole, FIELD_BOOL),
-    FIELD(api_bury, key, FIELD_BYTES), FIELD(api_bury, ns, FIELD_STR),
-    FIELD(api_bury, table, FIELD_STR), FIELD(api_bury, op, FIELD_STR),
-    FIELD(api_bury, reason, FIELD_STR), FIELD(api_bury, record, FIELD_BYTES))
+    FIELD(api_bury, key, FIELD_BYTES), FIELD(api_bury, former, FIELD_BYTES),
+    FIELD(api_bury, ns, FIELD_STR), FIELD(api_bury, table, FIELD_STR),
+    FIELD(api_bury, op, FIELD_STR), FIELD(api_bury, reason, FIELD_STR),
+    FIELD(api_bury, record, FIELD_BYTES))
 
 MESSAGE(raise, FIELD(api_raise, generation, FIELD_U64), FIELD(api_raise, offset, FIELD_U64),
     FIELD(api_raise, is_prefix, FIELD_BOOL), FIELD(api_raise, key, FIELD_BYTES))
@@ -250,10 +251,11 @@ api_put_letters(struct buf *b, const struct api_letter *l, size_t n)
 {
     mp_put_array(b, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
-        mp_put_array(b, 3);
+        mp_put_array(b, 4);
         mp_put_u64(b, l[i].offset);
         mp_put_u64(b, l[i].state);
         mp_put_bin(b, l[i].key);
+        mp_put_bin(b, l[i].former);
     }
 }
 
@@ -264,11 +266,12 @@ api_get_letters(struct str bytes, struct api_letter *ret, size_t max, struct err
     struct mp m = open_list(bytes, max, &n);
     for (int i = 0; i < n && !m.failed; i++) {
         uint64_t state;
-        m.failed = mp_array(&m) != 3 || m.failed;
+        m.failed = mp_array(&m) != 4 || m.failed;
         ret[i].offset = mp_u64(&m);
         get_small(&m, UINT8_MAX, &state);
         ret[i].state = (uint8_t)state;
         ret[i].key = mp_str(&m);
+        ret[i].former = mp_str(&m);
     }
     return n < 0 || !mp_done(&m) ? bad_list("letters", e) : n;
 }

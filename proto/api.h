@@ -253,10 +253,12 @@ const char *api_letter_state_name(uint8_t state);
 struct api_bury {
     uint64_t generation;
     uint64_t offset;
-    uint8_t state;  /* enum api_letter_state: DEAD or REREAD */
-    bool is_whole;  /* the record has all values of its row (or is a delete): older letters of
-                       its key are of no more use and go in the same commit */
-    struct str key; /* proto/record_key.h; empty: none (a message, a table without a key) */
+    uint8_t state;     /* enum api_letter_state: DEAD or REREAD */
+    bool is_whole;     /* older letters of its key are of no more use and go in the same commit:
+                          the record has all values of its row (or is a delete), and follows no
+                          key change that the target still has to be told */
+    struct str key;    /* proto/record_key.h; empty: none (a message, a table without a key) */
+    struct str former; /* of a key change the key before it; else empty */
     struct str ns, table; /* empty for messages */
     struct str op;        /* "insert", ... */
     struct str reason;
@@ -277,11 +279,12 @@ struct api_raise {
 void api_put_raise(struct buf *b, const struct api_raise *l);
 int api_get_raise(struct str bytes, struct api_raise *ret, struct err *e) MUST_CHECK;
 
-/* What a worker has to know of a letter: which key is in what state. */
+/* What a worker has to know of a letter: which key, of a key change which two, is in what
+ * state. */
 struct api_letter {
     uint64_t offset;
     uint8_t state;
-    struct str key;
+    struct str key, former; /* as in struct api_bury */
 };
 /* A document of letters, one after the other behind their number; the answer's end. */
 void api_put_letters(struct buf *b, const struct api_letter *l, size_t n);

@@ -6,11 +6,11 @@
 #include "proto/frame.h"
 
 struct letter {
-    struct letter *next;
+    struct letter *next, *next_former; /* in both tables; the second one of key changes only */
     uint64_t offset;
     uint8_t state;
-    size_t n;
-    char key[]; /* n bytes */
+    size_t n, nformer;
+    char key[]; /* n bytes, and nformer of the former key */
 };
 
 enum { FIRST_SLOTS = 64 };
@@ -30,6 +30,7 @@ deadset_reset(struct deadset *l)
             free(l->slots[i]);
             l->slots[i] = next;
         }
+        l->formers[i] = NULL;
     }
     l->n = 0;
 }
@@ -39,13 +40,14 @@ deadset_fini(struct deadset *l)
 {
     deadset_reset(l);
     free(l->slots);
+    free(l->formers);
     *l = (struct deadset){0};
 }
 
-static struct letter **
+static size_t
 slot_of(const struct deadset *l, struct str key)
 {
-    return &l->slots[frame_sum(0, key) & (l->nslots - 1)];
+    return frame_sum(0, key) & (l->nslots - 1);
 }
 
 static struct str
@@ -54,55 +56,95 @@ key_of(const struct letter *t)
     return (struct str){t->key, t->n};
 }
 
+static struct str
+former_of(const struct letter *t)
+{
+    return (struct str){t->key + t->n, t->nformer};
+}
+
+static void
+put(struct deadset *l, struct letter *t)
+{
+    struct letter **slot = &l->slots[slot_of(l, key_of(t))];
+    t->next = *slot;
+    *slot = t;
+    if (t->nformer > 0) {
+        slot = &l->formers[slot_of(l, former_of(t))];
+        t->next_former = *slot;
+        *slot = t;
+    }
+}
+
+/* Takes out the letter that a link of `slots` leads to. */
+static void
+drop(struct deadset *l, struct letter **link)
+{
+    struct letter *t = *link;
+    *link = t->next;
+    if (t->nformer > 0) {
+        struct letter **at = &l->formers[slot_of(l, former_of(t))];
+        while (*at != t) {
+            at = &(*at)->next_former;
+        }
+        *at = t->next_former;
+    }
+    free(t);
+    l->n--;
+}
+
 static void
 grow(struct deadset *l)
 {
     struct deadset old = *l;
     l->nslots = old.nslots == 0 ? FIRST_SLOTS : 2 * old.nslots;
     l->slots = xcalloc(l->nslots, sizeof *l->slots);
+    l->formers = xcalloc(l->nslots, sizeof *l->formers);
     for (size_t i = 0; i < old.nslots; i++) {
         while (old.slots[i] != NULL) {
             struct letter *t = old.slots[i];
             old.slots[i] = t->next;
-            struct letter **slot = slot_of(l, key_of(t));
-            t->next = *slot;
-            *slot = t;
+            put(l, t);
         }
     }
     free(old.slots);
+    free(old.formers);
 }
 
-static struct letter *
+/* The link that leads to it, or NULL. */
+static struct letter **
 find(const struct deadset *l, struct str key, uint64_t offset)
 {
-    struct letter *t = l->n == 0 ? NULL : *slot_of(l, key);
-    while (t != NULL && !(t->offset == offset && str_eq(key_of(t), key))) {
-        t = t->next;
+    struct letter **link = l->n == 0 ? NULL : &l->slots[slot_of(l, key)];
+    while (link != NULL && *link != NULL) {
+        if ((*link)->offset == offset && str_eq(key_of(*link), key)) {
+            return link;
+        }
+        link = &(*link)->next;
     }
-    return t;
+    return NULL;
 }
 
 void
-deadset_add(struct deadset *l, struct str key, uint64_t offset, uint8_t state)
+deadset_add(struct deadset *l, const struct api_letter *letter)
 {
-    struct letter *t = find(l, key, offset);
-    if (t != NULL) {
-        t->state = state;
-        return;
+    struct str key = letter->key, former = letter->former;
+    struct letter **there = find(l, key, letter->offset);
+    if (there != NULL) {
+        drop(l, there);
     }
     if (l->n >= l->nslots) {
         grow(l);
     }
-    t = xmalloc(sizeof *t + key.n);
-    t->offset = offset;
-    t->state = state;
-    t->n = key.n;
+    struct letter *t = xmalloc(sizeof *t + key.n + former.n);
+    *t = (struct letter){
+        .offset = letter->offset, .state = letter->state, .n = key.n, .nformer = former.n};
     if (key.n > 0) {
         memcpy(t->key, key.p, key.n);
     }
-    struct letter **slot = slot_of(l, key);
-    t->next = *slot;
-    *slot = t;
+    if (former.n > 0) {
+        memcpy(t->key + key.n, former.p, former.n);
+    }
+    put(l, t);
     l->n++;
 }
 
@@ -131,9 +173,7 @@ prune(struct deadset *l, struct letter **link, struct str key, bool is_prefix, u
         bool is_match = is_prefix ? has_prefix(key_of(t), key) && t->offset <= offset
                                   : is_due(t, key, offset);
         if (is_match) {
-            *link = t->next;
-            free(t);
-            l->n--;
+            drop(l, link);
         } else {
             link = &t->next;
         }
@@ -144,7 +184,7 @@ void
 deadset_remove(struct deadset *l, struct str key, uint64_t offset)
 {
     if (l->n > 0) {
-        prune(l, slot_of(l, key), key, false, offset);
+        prune(l, &l->slots[slot_of(l, key)], key, false, offset);
     }
 }
 
@@ -160,7 +200,8 @@ bool
 deadset_has(const struct deadset *l, struct str key, uint64_t offset, uint64_t *ret_first)
 {
     bool found = false;
-    for (struct letter *t = l->n == 0 ? NULL : *slot_of(l, key); t != NULL; t = t->next) {
+    for (struct letter *t = l->n == 0 ? NULL : l->slots[slot_of(l, key)]; t != NULL;
+         t = t->next) {
         if (!is_due(t, key, offset)) {
             continue;
         }
@@ -185,11 +226,34 @@ deadset_has_prefix(const struct deadset *l, struct str prefix, uint64_t offset)
     return false;
 }
 
+/* Its offset when it is an open key change below that, else that. */
+static uint64_t
+lower_move(const struct letter *t, uint64_t below)
+{
+    bool is_open = t->state == API_LETTER_DEAD || t->state == API_LETTER_RETRY;
+    return t->nformer > 0 && is_open && t->offset < below ? t->offset : below;
+}
+
+uint64_t
+deadset_move_before(const struct deadset *l, struct str key, uint64_t offset)
+{
+    uint64_t first = offset;
+    size_t slot = l->n == 0 ? 0 : slot_of(l, key);
+    for (struct letter *t = l->n == 0 ? NULL : l->slots[slot]; t != NULL; t = t->next) {
+        first = str_eq(key_of(t), key) ? lower_move(t, first) : first;
+    }
+    for (struct letter *t = l->n == 0 ? NULL : l->formers[slot]; t != NULL;
+         t = t->next_former) {
+        first = str_eq(former_of(t), key) ? lower_move(t, first) : first;
+    }
+    return first < offset ? first : 0;
+}
+
 bool
 deadset_is(const struct deadset *l, struct str key, uint64_t offset, uint8_t state)
 {
-    const struct letter *t = find(l, key, offset);
-    return t != NULL && t->state == state;
+    struct letter **link = find(l, key, offset);
+    return link != NULL && (*link)->state == state;
 }
 
 bool

@@ -13,6 +13,7 @@ effects_init(struct effects *x, struct client *client, const char *name)
 {
     *x = (struct effects){.client = client, .name = name};
     buf_init(&x->key, SIZE_MAX);
+    buf_init(&x->former, SIZE_MAX);
     buf_init(&x->record, SIZE_MAX);
 }
 
@@ -20,6 +21,7 @@ void
 effects_fini(struct effects *x)
 {
     buf_fini(&x->key);
+    buf_fini(&x->former);
     buf_fini(&x->record);
 }
 
@@ -36,11 +38,11 @@ effects_key(struct effects *x, const struct record *r)
 struct str
 effects_former_key(struct effects *x, const struct record *r)
 {
-    buf_reset(&x->key, KEEP_BYTES);
-    if (record_has_key(r)) {
-        record_key_put(&x->key, r->schema, record_former_key_row(r));
+    buf_reset(&x->former, KEEP_BYTES);
+    if (record_is_key_change(r)) {
+        record_key_put(&x->former, r->schema, record_former_key_row(r));
     }
-    return buf_str(&x->key);
+    return buf_str(&x->former);
 }
 
 struct str
@@ -68,13 +70,14 @@ batch_of(struct effects *x, const struct record *r, struct str frame)
 
 int
 effects_bury(struct effects *x, const struct record *r, struct str frame, uint8_t state,
-    const char *reason, struct err *e)
+    bool is_whole, const char *reason, struct err *e)
 {
     struct api_bury l = {.generation = x->generation,
         .offset = r->offset,
         .state = state,
-        .is_whole = record_has_key(r) && !record_has_unchanged(r),
+        .is_whole = is_whole,
         .key = effects_key(x, r),
+        .former = effects_former_key(x, r),
         .op = str_from(record_op_name(r->op)),
         .reason = str_from(reason)};
     if (r->schema != NULL) {

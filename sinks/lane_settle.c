@@ -28,6 +28,28 @@ settle(struct lane *l, struct window_item *item)
     lanes_news(ls);
 }
 
+static bool
+needs_values(const struct lanes *ls)
+{
+    return (ls->c.ops->flags & SINK_NEEDS_VALUES) != 0;
+}
+
+/* The lowest key change below the record that touches a key of its and that the target was not
+ * told; 0: none. A target that knows an order and no versions must not see the record before
+ * it: whichever came second would undo the first. (Of the other kinds the target has been told
+ * already that the former key is gone.) */
+static uint64_t
+move_before(struct lane *l, const struct record *r)
+{
+    struct deadset *t = &l->ls->letters;
+    if (t->n == 0 || needs_values(l->ls) || !record_has_key(r)) {
+        return 0;
+    }
+    uint64_t of_key = deadset_move_before(t, effects_key(&l->x, r), r->offset);
+    uint64_t of_former = deadset_move_before(t, effects_former_key(&l->x, r), r->offset);
+    return of_key == 0 || (of_former != 0 && of_former < of_key) ? of_former : of_key;
+}
+
 /* ---- calls ---- */
 
 static int
@@ -36,17 +58,21 @@ bury(struct lane *l, const struct window_item *item, uint8_t state, const char *
 {
     struct lanes *ls = l->ls;
     const struct record *r = item->r;
+    bool is_whole = record_has_key(r) && !record_has_unchanged(r) && move_before(l, r) == 0;
     (void)pthread_mutex_unlock(&ls->lock);
-    int rc = effects_bury(&l->x, r, frame_of(item), state, reason, e);
+    int rc = effects_bury(&l->x, r, frame_of(item), state, is_whole, reason, e);
     (void)pthread_mutex_lock(&ls->lock);
     if (rc != 0) {
         return rc;
     }
-    struct str key = effects_key(&l->x, r);
-    if (record_has_key(r) && !record_has_unchanged(r)) {
-        deadset_remove(&ls->letters, key, r->offset);
+    struct api_letter letter = {.offset = r->offset,
+        .state = state,
+        .key = effects_key(&l->x, r),
+        .former = effects_former_key(&l->x, r)};
+    if (is_whole) {
+        deadset_remove(&ls->letters, letter.key, r->offset);
     }
-    deadset_add(&ls->letters, key, r->offset, state);
+    deadset_add(&ls->letters, &letter);
     return 0;
 }
 
@@ -77,10 +103,12 @@ raise_if_any(struct lane *l, struct str key, uint64_t offset, struct err *e)
     return raise_key(l, key, false, offset, e);
 }
 
-static bool
-needs_values(const struct lanes *ls)
+/* The target knows that the row of the former key is gone. */
+static int
+raise_former(struct lane *l, const struct record *r, struct err *e)
 {
-    return (ls->c.ops->flags & SINK_NEEDS_VALUES) != 0;
+    return record_is_key_change(r) ? raise_if_any(l, effects_former_key(&l->x, r), r->offset, e)
+                                   : 0;
 }
 
 /* The target has this record: letters of its key up to it have nothing more to say. Where the
@@ -102,10 +130,7 @@ raise_for(struct lane *l, const struct window_item *item, struct err *e)
         return 0;
     }
     int rc = raise_if_any(l, effects_key(&l->x, r), r->offset, e);
-    if (rc == 0 && record_is_key_change(r)) {
-        rc = raise_if_any(l, effects_former_key(&l->x, r), r->offset, e);
-    }
-    return rc;
+    return rc == 0 ? raise_former(l, r, e) : rc;
 }
 
 static int
@@ -118,13 +143,20 @@ ask(struct lane *l, const struct window_item *item, struct err *e)
     if (rc == 0) {
         ls->view.rereads++;
     }
-    if (rc == 0 && record_is_key_change(item->r)) { /* of the row that will be read: not this */
-        rc = raise_if_any(l, effects_former_key(&l->x, item->r), item->r->offset, e);
+    if (rc == 0) { /* of the row that will be read: not this */
+        rc = raise_former(l, item->r, e);
     }
     if (rc == 0 && item->is_letter) {
         rc = bury(l, item, API_LETTER_REREAD, "its row is being read again", e);
     }
     return rc;
+}
+
+static int
+reject(struct lane *l, const struct window_item *item, const char *reason, struct err *e)
+{
+    int rc = bury(l, item, API_LETTER_DEAD, reason, e);
+    return rc == 0 && needs_values(l->ls) ? raise_former(l, item->r, e) : rc;
 }
 
 /* ---- before a write ---- */
@@ -144,6 +176,19 @@ letter_before(struct lane *l, const struct record *r)
     return first;
 }
 
+/* Settles the record as a letter that only makes sense behind the one at that offset. */
+static int
+join(struct lane *l, struct window_item *item, const char *why, uint64_t offset, struct err *e)
+{
+    char reason[120];
+    (void)snprintf(reason, sizeof reason, "%s the dead letter at offset %" PRIu64, why, offset);
+    int rc = bury(l, item, API_LETTER_DEAD, reason, e);
+    if (rc == 0) {
+        settle(l, item);
+    }
+    return rc;
+}
+
 /* Whether the item still has to be written: 1, and in *ret_barred how; 0: it was settled. */
 static int
 prepare_one(struct lane *l, struct window_item *item, bool *ret_barred, struct err *e)
@@ -156,25 +201,19 @@ prepare_one(struct lane *l, struct window_item *item, bool *ret_barred, struct e
         settle(l, item); /* something newer of its key has arrived meanwhile */
         return 0;
     }
+    uint64_t first = move_before(l, r);
+    if (first != 0) {
+        return join(l, item, "it follows the key change in", first, e);
+    }
     if (ls->letters.n == 0 || !record_has_unchanged(r)) {
         return 1;
     }
-    uint64_t first = letter_before(l, r);
+    first = letter_before(l, r);
     if (needs_values(ls)) {
         *ret_barred = first != 0 || item->is_letter;
         return 1;
     }
-    if (first == 0) {
-        return 1;
-    }
-    char reason[120];
-    (void)snprintf(reason, sizeof reason,
-        "it leaves out columns whose value is in the dead letter at offset %" PRIu64, first);
-    int rc = bury(l, item, API_LETTER_DEAD, reason, e);
-    if (rc == 0) {
-        settle(l, item);
-    }
-    return rc;
+    return first == 0 ? 1 : join(l, item, "it leaves out columns whose value is in", first, e);
 }
 
 int
@@ -223,7 +262,7 @@ carry_out(struct lane *l, struct window_item *item, enum verdict_effect effect,
         l->ls->view.last_success_us = clock_wall_us();
         return lacks_rejected(l, item) ? ask(l, item, e) : raise_for(l, item, e);
     case VERDICT_BURY:
-        return bury(l, item, API_LETTER_DEAD, reason, e);
+        return reject(l, item, reason, e);
     case VERDICT_ASK:
         return ask(l, item, e);
     case VERDICT_KEEP:

@@ -130,10 +130,10 @@ lanes_begin(struct lanes *ls, const struct lanes_session *s)
 }
 
 void
-lanes_add_letter(struct lanes *ls, struct str key, uint64_t offset, uint8_t state)
+lanes_add_letter(struct lanes *ls, const struct api_letter *letter)
 {
     (void)pthread_mutex_lock(&ls->lock);
-    deadset_add(&ls->letters, key, offset, state);
+    deadset_add(&ls->letters, letter);
     (void)pthread_mutex_unlock(&ls->lock);
 }
 

@@ -39,7 +39,7 @@ struct lanes_session {
     uint64_t generation, epoch, next, floor;
 };
 void lanes_begin(struct lanes *ls, const struct lanes_session *s);
-void lanes_add_letter(struct lanes *ls, struct str key, uint64_t offset, uint8_t state);
+void lanes_add_letter(struct lanes *ls, const struct api_letter *letter);
 /* The next letter that a person wants to be sent once more, from that offset on. */
 bool lanes_next_retry(struct lanes *ls, uint64_t from, uint64_t *ret_offset);
 /* Lets them work. */

@@ -29,7 +29,10 @@ enum verdict {
     VERDICT_UNSET = 0, /* the kind forgot it: as RETRY */
     VERDICT_DONE,      /* the target has it, durably, and would have exactly it if sent again */
     VERDICT_RETRY,     /* not now: sent again, with later records of its key */
-    VERDICT_REJECT,    /* can never be accepted: `reason` says why */
+    VERDICT_REJECT,    /* can never be accepted: `reason` says why. Of a key change: with
+                          SINK_NEEDS_VALUES the row of the former key is gone from the target
+                          all the same; without, nothing has changed there, and later records of
+                          either key are not sent before it */
     VERDICT_REREAD     /* lacks a column whose value cannot be proven: the row has to be read
                           again. Only a record with unchanged columns and a key. Of a key
                           change: the row of the former key is gone from the target. */
@@ -88,7 +91,9 @@ struct sink {
 };
 
 enum sink_flags {
-    SINK_ONE_LANE = 1,    /* the target's order is the log's: one lane, no barriers */
+    SINK_ONE_LANE = 1,    /* the target's order is the log's: one lane, no barriers (so that
+                             what follows a key change may be in one write with it: such a kind
+                             rejects none) */
     SINK_NEEDS_VALUES = 2 /* what leaves out columns cannot be passed on as it is: the kind
                              finds their values or says REREAD */
 };

@@ -158,7 +158,7 @@ load_letters(struct worker *w, struct err *e)
     for (;;) {
         int n = client_letters(w->control, w->c->name, after, letters, API_LETTERS_MAX, e);
         for (int i = 0; i < n; i++) {
-            lanes_add_letter(w->lanes, letters[i].key, letters[i].offset, letters[i].state);
+            lanes_add_letter(w->lanes, &letters[i]);
             after = letters[i].offset;
         }
         if (n < API_LETTERS_MAX) {

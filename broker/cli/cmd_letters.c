@@ -458,7 +458,9 @@ const struct cmd cmd_letters = {
         "sends it once more; it never overwrites anything newer. `discard` gives it up: a "
         "mark\n"
         "of its row stays until a later change of the row has arrived. A later change of the\n"
-        "row takes a letter away by itself.\n",
+        "row takes a letter away by itself; but where the target has no versions (http), one\n"
+        "that follows a rejected change of the row's key is a letter too, and not sent before\n"
+        "it: `retry --all` sends them in their order.\n",
     .examples = "  oneslot dead-letters\n"
                 "  oneslot dead-letters search show 1882345678901234\n"
                 "  oneslot dead-letters search retry --all\n"

@@ -144,15 +144,15 @@ es_move_run(const struct es_parts *p, const struct es_version *v, const struct r
     struct buf auto_buf old_id, new_id;
     buf_init(&old_id, SIZE_MAX);
     buf_init(&new_id, SIZE_MAX);
-    if (!es_id_put(&old_id, r->schema, record_former_key_row(r)) ||
-        !es_id_put(&new_id, r->schema, record_key_row(r))) {
-        *verdict = (struct sink_verdict){
-            .verdict = VERDICT_REJECT, .reason = "a key column has no value"};
-        return 0;
+    *verdict =
+        (struct sink_verdict){.verdict = VERDICT_REJECT, .reason = "a key column has no value"};
+    if (!es_id_put(&old_id, r->schema, record_former_key_row(r))) {
+        return 0; /* nor can there be a document of it */
     }
+    bool has_new = es_id_put(&new_id, r->schema, record_key_row(r));
     struct move m = {
         .p = p, .v = v, .r = r, .old_id = buf_str(&old_id), .new_id = buf_str(&new_id)};
-    int rc = settle_new(&m, is_barred, floor, verdict, e);
+    int rc = has_new ? settle_new(&m, is_barred, floor, verdict, e) : 0;
     if (rc == 0 && verdict->verdict != VERDICT_RETRY) {
         rc = delete_old(&m, verdict, e);
     }

@@ -495,6 +495,25 @@ def test_a_letter_whose_key_changes(faulty: Search, pg: Postgres, fake_es: FakeE
     faulty.check()
 
 
+def test_a_rejected_key_change_settles_the_letters_of_its_former_key(
+    faulty: Search, pg: Postgres, fake_es: FakeES
+) -> None:
+    """The old document is deleted whatever becomes of the new one: redriving what is older would bring it back."""
+    begin(faulty)
+    pg.sql("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    faulty.check()
+    fake_es.inject(refuse_items(400, MAPPING, lambda action: action.op == "index" and action.id in ("1", "10")), times=None)
+    pg.sql("UPDATE t SET v = 'c' WHERE id = 1")
+    faulty.wait_letters(1)
+    pg.sql("UPDATE t SET id = 10 WHERE id = 1")
+    faulty.settle()
+    (letter,) = faulty.letters()
+    assert letter["key"] == {"id": 10} and sorted(faulty.documents()) == ["2"]
+    fake_es.heal()
+    faulty.redrive()
+    faulty.check()
+
+
 def test_letters_survive_everything_that_is_killed(faulty: Search, pg: Postgres, fake_es: FakeES) -> None:
     begin(faulty)
     fake_es.inject(refuse_items(400, MAPPING, lambda action: action.id in ("3", "4")), times=None)

@@ -243,6 +243,63 @@ def test_what_left_out_a_value_that_was_rejected_in_the_same_request_is_read_aga
     assert letters(one) == []
 
 
+def is_key_change(change: Change) -> bool:
+    return change["op"] == "update" and "id" in change.get("old", {}) and change["old"]["id"] != change["key"]["id"]
+
+
+def redrive(one: Oneslot, **what: Any) -> None:
+    assert one.http.post("/sinks/hook/dead-letters/retry", what).status == 200
+
+
+def test_what_follows_a_rejected_key_change_arrives_behind_it(
+    pg: Postgres, make_hook: Make, receiver: Receiver
+) -> None:
+    """Its receiver has no versions: a later record of either key would be lost to it, or would hide that the former
+    key is gone."""
+    pg.sql("CREATE TABLE t (id int PRIMARY KEY, v text, note text)")
+    pg.sql("ALTER TABLE t ALTER note SET STORAGE EXTERNAL")
+    receiver.fault = lambda changes: (422, None) if any(map(is_key_change, changes)) else None
+    one = make_hook(pg)
+    one.start()
+    one.wait_streaming()
+    pg.sql("INSERT INTO t VALUES (1, 'a', repeat('n', 10000)), (9, 'other', NULL)")
+    pg.sql("UPDATE t SET id = 2 WHERE id = 1")
+    pg.sql("UPDATE t SET v = 'b' WHERE id = 2")  # note unchanged
+    pg.sql("UPDATE t SET v = 'c', note = 'small' WHERE id = 2")  # whole
+    pg.sql("INSERT INTO t VALUES (1, 'again', NULL)")
+    pg.sql("UPDATE t SET id = 3 WHERE id = 2")
+    pg.sql("DELETE FROM t WHERE id = 3")
+    pg.sql("INSERT INTO t VALUES (3, 'd', NULL)")
+    pg.sql("UPDATE t SET v = 'free' WHERE id = 9")
+    settle(pg, one)
+    held = letters(one)
+    assert len(held) == 7 and "422" in held[0]["reason"]
+    first = held[0]["offset"]
+    assert {letter["reason"] for letter in held[1:5]} == {f"it follows the key change in the dead letter at offset {first}"}
+    assert {letter["reason"] for letter in held[5:]} == {
+        f"it follows the key change in the dead letter at offset {held[4]['offset']}"
+    }
+    assert [change["key"]["id"] for change in receiver.changes.values()] == [1, 9, 9]
+
+    receiver.fault = lambda changes: None
+    for later in held[3], held[6]:  # the row inserted again, the end of the chain: not before what they follow
+        redrive(one, ids=[later["offset"]])
+        one.wait(lambda: [t["attempts"] for t in letters(one) if t == {**t, "offset": later["offset"]}] == [2], 30, "it stays")
+    one.kill("sink")  # and all of it is known to the next one
+    pg.sql("UPDATE t SET v = 'later' WHERE id = 1")
+    settle(pg, one)
+    assert len(letters(one)) == 8 and len(receiver.changes) == 3
+
+    redrive(one, all=True)
+    one.wait(lambda: letters(one) == [], 30, "all are accepted")
+    settle(pg, one)
+    assert_tables_equal(pg, fold(receiver.changes.values()), ["public.t"], "what arrived, in the order of arrival")
+    pg.sql("UPDATE t SET v = 'freed' WHERE id = 1")
+    settle(pg, one)
+    assert letters(one) == []
+    assert_tables_equal(pg, fold(receiver.changes.values()), ["public.t"], "nothing is held any more")
+
+
 @pytest.mark.parametrize("status, says", [(401, "token_file"), (404, "its path"), (302, "redirects are not followed")])
 def test_a_status_that_no_waiting_mends_stops_and_buries_nothing(
     pg: Postgres, make_hook: Make, receiver: Receiver, status: int, says: str

@@ -54,6 +54,7 @@ class Worker:
             "state": 0,
             "is_whole": True,
             "key": row_key(change),
+            "former": b"",
             "ns": change["schema"],
             "table": change["table"],
             "op": change["op"],
@@ -70,7 +71,7 @@ class Worker:
         """(offset, state) of each."""
         answer = self.oneslot.unix.get(f"/internal/sinks/{self.sink}/letters")
         assert answer.status == 200, answer
-        return [(offset, state) for offset, state, _ in msgpack.unpackb(answer.body)]
+        return [(offset, state) for offset, state, *_ in msgpack.unpackb(answer.body)]
 
 
 def row_key(change: dict[str, Any]) -> bytes:

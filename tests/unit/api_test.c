@@ -227,6 +227,7 @@ bury_and_raise(void **state)
         .state = API_LETTER_REREAD,
         .is_whole = true,
         .key = STR("k\0y"),
+        .former = STR("f\0r"),
         .ns = STR("shop"),
         .table = STR("item"),
         .op = STR("update"),
@@ -238,6 +239,7 @@ bury_and_raise(void **state)
     assert_int_equal(got.state, API_LETTER_REREAD);
     assert_true(got.is_whole);
     assert_true(str_eq(got.key, STR("k\0y")));
+    assert_true(str_eq(got.former, STR("f\0r")));
     assert_str(got.ns, "shop");
     assert_str(got.table, "item");
     assert_str(got.op, "update");
@@ -277,7 +279,8 @@ letters(void **state)
     (void)state;
     struct buf auto_buf b;
     buf_init(&b, 1024);
-    struct api_letter l[2] = {{.offset = 5, .state = API_LETTER_DEAD, .key = STR("a")},
+    struct api_letter l[2] = {
+        {.offset = 5, .state = API_LETTER_DEAD, .key = STR("a"), .former = STR("f")},
         {.offset = 1ull << 60, .state = API_LETTER_RETRY, .key = STR("")}};
     api_put_letters(&b, l, 2);
     struct api_letter got[2];
@@ -286,9 +289,11 @@ letters(void **state)
     assert_int_equal(got[0].offset, 5);
     assert_int_equal(got[0].state, API_LETTER_DEAD);
     assert_str(got[0].key, "a");
+    assert_str(got[0].former, "f");
     assert_int_equal(got[1].offset, 1ull << 60);
     assert_int_equal(got[1].state, API_LETTER_RETRY);
     assert_int_equal(got[1].key.n, 0);
+    assert_int_equal(got[1].former.n, 0);
     REFUSES_LISTS(api_get_letters, &b, struct api_letter, 2);
 }
 

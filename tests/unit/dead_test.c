@@ -89,13 +89,15 @@ raise_key(struct folder *f, const char *sink, uint64_t offset, const char *key, 
     return n;
 }
 
-/* "OFFSET state key attempts bytes; ..." of a sink. */
+/* "OFFSET state key[<former] attempts bytes; ..." of a sink. */
 static bool
 describe(void *arg, const struct dead_letter *l)
 {
-    buf_printf(arg, "%llu %s %.*s %u %llu; ", (unsigned long long)l->offset,
+    bool is_move = l->former.n > 0;
+    buf_printf(arg, "%llu %s %.*s%s%.*s %u %llu; ", (unsigned long long)l->offset,
         api_letter_state_name(l->state), (int)l->key.n, l->key.n > 0 ? l->key.p : "",
-        l->attempts, (unsigned long long)l->record_bytes);
+        is_move ? "<" : "", (int)l->former.n, is_move ? l->former.p : "", l->attempts,
+        (unsigned long long)l->record_bytes);
     return true;
 }
 
@@ -218,6 +220,36 @@ test_a_whole_record_supersedes_older_letters_of_its_key(void **state)
     folder_fini(&f);
 }
 
+/* Its former key stays with a key change, whatever becomes of it, and finds it for nobody: a
+ * letter is its key's. */
+static void
+test_a_key_change_keeps_its_former_key(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct err e;
+    size_t n;
+    folder_init(&f);
+    struct api_bury move = letter(10, "k2", "m");
+    move.former = STR("k1");
+    bury(&f, "s", move, 1);
+    expect(&f, "s", "10 dead k2<k1 1 1; ");
+    support_ok(dead_retry(f.d, "s", NULL, 0, &n, &e), &e);
+    expect(&f, "s", "10 retry k2<k1 1 1; ");
+    bury(&f, "s", move, 2);
+    assert_int_equal(raise_key(&f, "s", 100, "k1", false), 0);
+    struct api_bury whole = letter(20, "k1", "w");
+    whole.is_whole = true;
+    bury(&f, "s", whole, 3);
+    expect(&f, "s", "10 dead k2<k1 2 1; 20 dead k1 1 1; ");
+    const uint64_t given_up = 10;
+    support_ok(dead_discard(f.d, "s", &given_up, 1, &n, &e), &e);
+    expect(&f, "s", "10 discarded k2<k1 2 0; 20 dead k1 1 1; ");
+    assert_int_equal(raise_key(&f, "s", 10, "k2", false), 1);
+    expect(&f, "s", "20 dead k1 1 1; ");
+    folder_fini(&f);
+}
+
 static void
 test_raising(void **state)
 {
@@ -292,6 +324,9 @@ test_bad_letters_are_refused(void **state)
     b = letter(1, "k", "r");
     b.state = API_LETTER_REREAD;
     assert_int_equal(dead_bury(f.d, "s", &b, 1, &e), ERR_PARSE); /* a mark with one */
+    b = letter(1, "", "r");
+    b.former = STR("k"); /* a key change without its key */
+    assert_int_equal(dead_bury(f.d, "s", &b, 1, &e), ERR_PARSE);
     b.state = API_LETTER_DISCARDED;
     assert_int_equal(dead_bury(f.d, "s", &b, 1, &e), ERR_PARSE); /* a person's word */
     size_t n;
@@ -475,6 +510,19 @@ write_letter(struct folder *f, struct str value)
 }
 
 static void
+test_letters_without_a_former_key_are_read(void **state)
+{
+    (void)state;
+    struct folder f;
+    folder_init(&f);
+    write_letter(&f, STR("\x9b\x01\x02\x03\x04\x05\x00\xc4\x01k\xc4\x01n\xc4\x01t\xc4\x01o"
+                         "\xc4\x01r")); /* version 1 */
+    reopen(&f);
+    expect(&f, "s", "1 discarded k 3 0; ");
+    folder_fini(&f);
+}
+
+static void
 test_damaged_and_newer_letters_are_refused(void **state)
 {
     (void)state;
@@ -621,6 +669,7 @@ main(void)
         cmocka_unit_test(test_letters_stay),
         cmocka_unit_test(test_burying_again_counts_the_attempt),
         cmocka_unit_test(test_a_whole_record_supersedes_older_letters_of_its_key),
+        cmocka_unit_test(test_a_key_change_keeps_its_former_key),
         cmocka_unit_test(test_raising),
         cmocka_unit_test(test_a_persons_word),
         cmocka_unit_test(test_bad_letters_are_refused),
@@ -629,6 +678,7 @@ main(void)
         cmocka_unit_test(test_many_letters_are_changed_and_raised_at_once),
         cmocka_unit_test(test_discarding_makes_room_where_there_are_too_many),
         cmocka_unit_test(test_letters_of_another_log_are_refused),
+        cmocka_unit_test(test_letters_without_a_former_key_are_read),
         cmocka_unit_test(test_damaged_and_newer_letters_are_refused),
         cmocka_unit_test(test_rows_wait_until_they_are_read),
         cmocka_unit_test(test_rows_are_counted),

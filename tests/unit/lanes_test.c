@@ -1,12 +1,15 @@
-/* lanes: the order of a key, barriers, what is sent again, letters that bar, against a kind of
- * the test's own. There is no broker: what needs one is in worker_test and in tests/e2e. */
+/* lanes: the order of a key, barriers, what is sent again, letters that bar or hold, against a
+ * kind of the test's own, and a broker that takes letters and remembers them. */
 #include "sinks/lanes.h"
 
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
+#include "proto/api.h"
+#include "proto/base/httpd.h"
 #include "proto/record_key.h"
 #include "sink_support.h"
 
@@ -83,6 +86,7 @@ static struct {
     int retries;
     int busy; /* so many writes are pushed back */
     size_t largest;
+    bool rejects_moves; /* key changes */
 } kind;
 
 static bool
@@ -124,6 +128,10 @@ judge(struct sink *s, const struct sink_batch *b, struct sink_verdict *v, struct
             v[i].verdict = VERDICT_RETRY;
             continue;
         }
+        if (kind.rejects_moves && record_is_key_change(&b->records[i])) {
+            v[i] = (struct sink_verdict){VERDICT_REJECT, "no moves"};
+            continue;
+        }
         v[i].verdict = b->barred[i] ? VERDICT_REREAD : VERDICT_DONE;
         kind.got[kind.ngot++] = (struct written){offset, b->barred[i]};
     }
@@ -163,6 +171,15 @@ static const struct sink_ops kind_ops = {.name = "odd",
     .write = kind_write,
     .close = kind_close};
 
+/* Its target has no versions, and takes what leaves columns out as it is. */
+static const struct sink_ops plain_ops = {.name = "plain",
+    .help = "a kind of the test's own",
+    .batch_bytes = 100000,
+    .batch_records = 16,
+    .open = kind_open,
+    .write = kind_write,
+    .close = kind_close};
+
 static bool
 never(void)
 {
@@ -170,18 +187,21 @@ never(void)
 }
 
 static struct lanes *
-start(void)
+start_as(const struct sink_ops *ops, const char *broker)
 {
-    struct lanes_conf c = {.name = "out",
-        .ops = &kind_ops,
-        .unix_path = "/nonexistent/socket",
-        .lanes = LANES,
-        .should_stop = never};
+    struct lanes_conf c = {
+        .name = "out", .ops = ops, .unix_path = broker, .lanes = LANES, .should_stop = never};
     memset(&kind, 0, sizeof kind);
     (void)pthread_mutex_init(&kind.lock, NULL);
     struct lanes *ls = lanes_open(&c);
     lanes_begin(ls, &(struct lanes_session){.generation = 1, .epoch = 1, .next = 1});
     return ls;
+}
+
+static struct lanes *
+start(void)
+{
+    return start_as(&kind_ops, "/nonexistent/socket");
 }
 
 /* Waits until that offset is passed; a test that hangs is ended by ctest. */
@@ -339,9 +359,11 @@ a_key_with_a_letter_bars_what_needs_its_value(void **state)
     struct record_value row[SUPPORT_NCOLS] = {{.kind = RECORD_TEXT, .text = S("7")}};
     buf_init(&key, 1000);
     record_key_put(&key, s, row);
-    lanes_add_letter(ls, buf_str(&key), 1, API_LETTER_DISCARDED);
+    struct api_letter letter = {
+        .offset = 1, .state = API_LETTER_DISCARDED, .key = buf_str(&key)};
+    lanes_add_letter(ls, &letter);
     lanes_begin(ls, &(struct lanes_session){.generation = 1, .epoch = 1, .next = 5});
-    lanes_add_letter(ls, buf_str(&key), 1, API_LETTER_DISCARDED);
+    lanes_add_letter(ls, &letter);
     feed(ls, 5, two, 2);
     lanes_run(ls);
     struct lanes_view v;
@@ -374,7 +396,8 @@ a_letter_is_written_alone(void **state)
     buf_init(&key, 1000);
     record_key_put(&key, s, row);
     lanes_begin(ls, &(struct lanes_session){.generation = 1, .epoch = 1, .next = 5});
-    lanes_add_letter(ls, buf_str(&key), 1, API_LETTER_RETRY);
+    lanes_add_letter(
+        ls, &(struct api_letter){.offset = 1, .state = API_LETTER_RETRY, .key = buf_str(&key)});
     feed(ls, 5, live, 2);
     feed_as(ls, 1, &(struct row){.id = 7, .op = FRAME_UPDATE}, 1, true);
     kind.retry_of = 6;
@@ -394,6 +417,321 @@ a_letter_is_written_alone(void **state)
     lanes_close(ls);
 }
 
+/* ---- letters: ids and offsets have one digit ---- */
+
+enum { OFFSETS = 10 };
+
+static struct {
+    pthread_mutex_t lock;
+    struct httpd *httpd;
+    char folder[64], path[96];
+    struct buried {
+        unsigned times;
+        bool is_whole;
+        int id, was; /* of its keys; was 0: no key change */
+        char reason[120];
+    } buried[OFFSETS];
+    uint64_t raised[OFFSETS]; /* of an id: up to here; 0: of the whole table */
+    unsigned raises;
+} broker;
+
+static int
+id_of(struct str key)
+{
+    return key.n == 0 ? 0 : key.p[key.n - 1] - '0';
+}
+
+static void
+take_letter(struct httpd_req *rq)
+{
+    struct api_bury b;
+    struct err e;
+    assert_int_equal(api_get_bury(httpd_body(rq), &b, &e), 0);
+    assert_true(b.offset < OFFSETS);
+    struct buried *to = &broker.buried[b.offset];
+    to->times++;
+    to->is_whole = b.is_whole;
+    to->id = id_of(b.key);
+    to->was = id_of(b.former);
+    (void)snprintf(to->reason, sizeof to->reason, "%.*s", (int)b.reason.n, b.reason.p);
+}
+
+static void
+raise_letters(struct httpd_req *rq)
+{
+    struct api_raise r;
+    struct err e;
+    assert_int_equal(api_get_raise(httpd_body(rq), &r, &e), 0);
+    broker.raises++;
+    broker.raised[r.is_prefix ? 0 : id_of(r.key)] = r.offset;
+}
+
+static void
+handle(struct httpd_req *rq, void *arg)
+{
+    struct buf none = {0};
+    (void)arg;
+    (void)pthread_mutex_lock(&broker.lock);
+    if (str_is(httpd_path(rq), "/internal/sinks/out/bury")) {
+        take_letter(rq);
+    } else {
+        assert_true(str_is(httpd_path(rq), "/internal/sinks/out/raise"));
+        raise_letters(rq);
+    }
+    (void)pthread_mutex_unlock(&broker.lock);
+    httpd_respond(rq, 204, NULL, &none);
+}
+
+static size_t
+body_limit(struct httpd_req *rq, void *arg)
+{
+    (void)rq;
+    (void)arg;
+    return API_CONTROL_BODY;
+}
+
+static int
+open_broker(void **state)
+{
+    struct err e;
+    (void)state;
+    memset(&broker, 0, sizeof broker);
+    (void)pthread_mutex_init(&broker.lock, NULL);
+    (void)snprintf(broker.folder, sizeof broker.folder, "/tmp/lanes_XXXXXX");
+    assert_non_null(mkdtemp(broker.folder));
+    (void)snprintf(broker.path, sizeof broker.path, "%s/s", broker.folder);
+    struct httpd_conf c = {.unix_path = broker.path,
+        .max_connections = LANES + 1,
+        .threads = 1,
+        .idle_timeout_s = 30,
+        .buffer_bytes = 64 * 1024,
+        .handler = handle,
+        .body_limit = body_limit};
+    return httpd_open(&c, &broker.httpd, &e);
+}
+
+static int
+close_broker(void **state)
+{
+    (void)state;
+    httpd_close(broker.httpd);
+    (void)unlink(broker.path);
+    return rmdir(broker.folder);
+}
+
+static void
+put_key(struct buf *to, int id)
+{
+    struct schema *s = support_item(1);
+    char text[2] = {(char)('0' + id), '\0'};
+    struct record_value row[SUPPORT_NCOLS] = {{.kind = RECORD_TEXT, .text = str_from(text)}};
+    buf_init(to, 1000);
+    record_key_put(to, s, row);
+    schema_unref(s);
+}
+
+static void
+add_letter(struct lanes *ls, uint64_t offset, int id, int was, uint8_t state)
+{
+    struct buf auto_buf key, former;
+    put_key(&key, id);
+    put_key(&former, was);
+    lanes_add_letter(ls, &(struct api_letter){.offset = offset,
+                             .state = state,
+                             .key = buf_str(&key),
+                             .former = was == 0 ? (struct str){0} : buf_str(&former)});
+}
+
+/* A session that knows only the letters that the test adds next. */
+static void
+begin_again(struct lanes *ls, uint64_t next)
+{
+    lanes_halt(ls);
+    lanes_begin(ls, &(struct lanes_session){.generation = 2, .epoch = 1, .next = next});
+}
+
+static void
+redrive(struct lanes *ls, uint64_t offset, const struct row *row)
+{
+    struct lanes_view v;
+    feed_as(ls, offset, row, 1, true);
+    for (lanes_look(ls, &v); v.has_letter; lanes_look(ls, &v)) {
+        struct pollfd p = {.fd = lanes_fd(ls), .events = POLLIN};
+        (void)poll(&p, 1, 10000);
+    }
+}
+
+static void
+assert_follows(uint64_t offset, uint64_t first)
+{
+    char want[120];
+    (void)snprintf(want, sizeof want,
+        "it follows the key change in the dead letter at offset %d", (int)first);
+    assert_string_equal(broker.buried[offset].reason, want);
+    assert_false(broker.buried[offset].is_whole);
+}
+
+static bool
+has_got(uint64_t offset)
+{
+    for (size_t i = 0; i < kind.ngot; i++) {
+        if (kind.got[i].offset == offset) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const struct row move = {.id = 2, .was = 1, .op = FRAME_UPDATE};
+
+static void
+what_follows_a_rejected_key_change_joins_it(void **state)
+{
+    (void)state;
+    struct lanes *ls = start_as(&plain_ops, broker.path);
+    const struct row log[9] = {
+        {.id = 1, .op = FRAME_INSERT},                     /* 1 */
+        move,                                              /* 2 */
+        {.id = 2, .op = FRAME_UPDATE},                     /* 3 */
+        {.id = 1, .op = FRAME_INSERT},                     /* 4 */
+        {.id = 1, .op = FRAME_UPDATE, .is_partial = true}, /* 5 */
+        {.id = 3, .was = 2, .op = FRAME_UPDATE},           /* 6 */
+        {.id = 3, .op = FRAME_DELETE},                     /* 7 */
+        {.id = 4, .was = 1, .op = FRAME_UPDATE},           /* 8 */
+        {.id = 5, .op = FRAME_UPDATE},                     /* 9 */
+    };
+    kind.rejects_moves = true;
+    feed(ls, 1, log, 9);
+    lanes_run(ls);
+    wait_passed(ls, 10);
+    assert_int_equal(kind.ngot, 2);
+    assert_true(has_got(1) && has_got(9));
+    assert_string_equal(broker.buried[2].reason, "no moves");
+    assert_true(broker.buried[2].is_whole);
+    assert_int_equal(broker.buried[2].id, 2);
+    assert_int_equal(broker.buried[2].was, 1);
+    for (uint64_t offset = 3; offset <= 8; offset++) {
+        assert_int_equal(broker.buried[offset].times, 1);
+        assert_follows(offset, offset == 7 ? 6 : 2);
+    }
+    assert_int_equal(broker.buried[6].was, 2);
+    assert_int_equal(broker.buried[4].was, 0);
+    assert_int_equal(broker.raises, 0);
+    lanes_close(ls);
+}
+
+/* What a session loads holds as what it saw itself; and the letters arrive in order only. */
+static void
+a_letter_is_not_sent_before_the_key_change_it_follows(void **state)
+{
+    (void)state;
+    struct lanes *ls = start_as(&plain_ops, broker.path);
+    const struct row again = {.id = 1, .op = FRAME_INSERT};
+    begin_again(ls, 9);
+    add_letter(ls, 2, 2, 1, API_LETTER_DEAD);
+    add_letter(ls, 4, 1, 0, API_LETTER_RETRY);
+    lanes_run(ls);
+    redrive(ls, 4, &again);
+    assert_int_equal(kind.ngot, 0);
+    assert_int_equal(broker.buried[4].times, 1);
+    assert_follows(4, 2);
+    assert_int_equal(broker.raises, 0);
+
+    begin_again(ls, 9);
+    add_letter(ls, 2, 2, 1, API_LETTER_RETRY);
+    add_letter(ls, 4, 1, 0, API_LETTER_RETRY);
+    lanes_run(ls);
+    redrive(ls, 2, &move);
+    redrive(ls, 4, &again);
+    assert_int_equal(kind.ngot, 2);
+    assert_int_equal(kind.got[0].offset, 2);
+    assert_int_equal(kind.got[1].offset, 4);
+    assert_int_equal(broker.raised[2], 2);
+    assert_int_equal(broker.raised[1], 4);
+    feed(ls, 9, &again, 1); /* nothing is held any more */
+    wait_passed(ls, 10);
+    assert_true(has_got(9));
+    lanes_close(ls);
+}
+
+static void
+a_key_change_that_was_given_up_holds_nothing(void **state)
+{
+    (void)state;
+    struct lanes *ls = start_as(&plain_ops, broker.path);
+    const struct row two[2] = {{.id = 2, .op = FRAME_UPDATE}, {.id = 1, .op = FRAME_INSERT}};
+    begin_again(ls, 5);
+    add_letter(ls, 2, 2, 1, API_LETTER_DISCARDED);
+    feed(ls, 5, two, 2);
+    lanes_run(ls);
+    wait_passed(ls, 7);
+    assert_int_equal(kind.ngot, 2);
+    assert_int_equal(broker.raises, 1); /* the mark */
+    assert_int_equal(broker.raised[2], 5);
+    lanes_close(ls);
+}
+
+static void
+a_truncate_raises_key_changes_too(void **state)
+{
+    (void)state;
+    struct lanes *ls = start_as(&plain_ops, broker.path);
+    const struct row two[2] = {{.op = FRAME_TRUNCATE}, {.id = 1, .op = FRAME_INSERT}};
+    begin_again(ls, 5);
+    add_letter(ls, 2, 2, 1, API_LETTER_DEAD);
+    feed(ls, 5, two, 2);
+    lanes_run(ls);
+    wait_passed(ls, 7);
+    assert_int_equal(kind.ngot, 2);
+    assert_int_equal(broker.raised[0], 5);
+    lanes_close(ls);
+}
+
+/* A replay from before it: the key change comes once more, and what is older is not held. */
+static void
+what_is_older_than_a_key_change_is_not_held(void **state)
+{
+    (void)state;
+    struct lanes *ls = start_as(&plain_ops, broker.path);
+    const struct row two[2] = {{.id = 1, .op = FRAME_INSERT}, move};
+    begin_again(ls, 1);
+    add_letter(ls, 2, 2, 1, API_LETTER_DEAD);
+    feed(ls, 1, two, 2);
+    lanes_run(ls);
+    wait_passed(ls, 3);
+    assert_int_equal(kind.ngot, 2);
+    assert_int_equal(broker.raised[2], 2);
+    lanes_close(ls);
+}
+
+/* Such a target has deleted the former row: what is older of it would bring it back. And it has
+ * versions, so nothing is held. */
+static void
+where_values_are_needed_a_rejected_key_change_raises_its_former_key(void **state)
+{
+    (void)state;
+    struct lanes *ls = start_as(&kind_ops, broker.path);
+    const struct row three[3] = {
+        move, {.id = 2, .op = FRAME_UPDATE}, {.id = 1, .op = FRAME_INSERT}};
+    begin_again(ls, 5);
+    add_letter(ls, 3, 1, 0, API_LETTER_DEAD);
+    kind.rejects_moves = true;
+    feed(ls, 5, three, 1);
+    lanes_run(ls);
+    wait_passed(ls, 6);
+    assert_string_equal(broker.buried[5].reason, "no moves");
+    assert_int_equal(broker.raises, 1);
+    assert_int_equal(broker.raised[1], 5);
+    feed(ls, 6, three + 1, 2);
+    wait_passed(ls, 8);
+    assert_int_equal(kind.ngot, 2);
+    assert_int_equal(broker.raises, 2);
+    assert_int_equal(broker.raised[2], 6);
+    lanes_close(ls);
+}
+
+#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, open_broker, close_broker)
+
 int
 main(void)
 {
@@ -403,6 +741,12 @@ main(void)
         cmocka_unit_test(a_halt_waits_and_a_new_session_forgets_the_rest),
         cmocka_unit_test(a_key_with_a_letter_bars_what_needs_its_value),
         cmocka_unit_test(a_letter_is_written_alone),
+        WITH_BROKER(what_follows_a_rejected_key_change_joins_it),
+        WITH_BROKER(a_letter_is_not_sent_before_the_key_change_it_follows),
+        WITH_BROKER(a_key_change_that_was_given_up_holds_nothing),
+        WITH_BROKER(a_truncate_raises_key_changes_too),
+        WITH_BROKER(what_is_older_than_a_key_change_is_not_held),
+        WITH_BROKER(where_values_are_needed_a_rejected_key_change_raises_its_former_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
