@@ -127,6 +127,7 @@ open_sink(struct lane *l, struct err *e)
         .options = ls->c.options,
         .next = ls->window.passed,
         .epoch = ls->session.epoch,
+        .seen_path = ls->c.seen_path,
         .lane = l->index,
         .lanes = ls->n,
         .should_stop = ls->c.should_stop};

@@ -21,6 +21,7 @@ struct lanes_conf {
     const struct str *tables; /* patterns; none: all tables */
     size_t ntables;
     const char *unix_path; /* the broker's socket */
+    const char *seen_path; /* of struct sink_setup */
     unsigned lanes;        /* 1 to LANES_MAX; SINK_ONE_LANE kinds get one whatever it says */
     unsigned reject_limit; /* different keys rejected in a row; 0: no limit */
     bool (*should_stop)(void);

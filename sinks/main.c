@@ -218,6 +218,7 @@ run(const struct config *c, const struct config_sink *s, const struct sink_ops *
     (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is EFBIG, as a full disk is ENOSPC */
     struct str *tables = patterns(s);
     char *socket_path = fs_join(c->data_dir, API_SOCKET);
+    char *seen_path = xasprintf("%s/sink-%s.seen", c->data_dir, s->name);
     struct worker_conf wc = {.name = s->name,
         .ops = ops,
         .options = options,
@@ -225,6 +226,7 @@ run(const struct config *c, const struct config_sink *s, const struct sink_ops *
         .tables = tables,
         .ntables = s->tables.n,
         .unix_path = socket_path,
+        .seen_path = seen_path,
         .lanes = (unsigned)s->lanes,
         .reject_limit = (unsigned)s->reject_limit};
     struct err e;
@@ -239,6 +241,7 @@ run(const struct config *c, const struct config_sink *s, const struct sink_ops *
     }
     free(tables);
     free(socket_path);
+    free(seen_path);
     (void)close(fd);
     return rc == 0 ? PROC_DONE : PROC_FAILED;
 }

@@ -431,6 +431,7 @@ worker_open(struct worker *w, const struct worker_conf *c)
         .tables = c->tables,
         .ntables = c->ntables,
         .unix_path = c->unix_path,
+        .seen_path = c->seen_path,
         .lanes = c->lanes,
         .reject_limit = c->reject_limit,
         .should_stop = sig_stop_requested};

@@ -18,6 +18,7 @@ struct worker_conf {
     const struct str *tables; /* patterns; none: all tables */
     size_t ntables;
     const char *unix_path; /* the broker's socket */
+    const char *seen_path; /* of struct sink_setup */
     unsigned lanes;        /* 1 to LANES_MAX */
     unsigned reject_limit; /* different keys rejected in a row; 0: no limit */
 };

@@ -76,6 +76,7 @@ struct es {
     struct sink sink;
     unsigned magic;
     struct es_parts parts;
+    struct es_seen *seen;
     struct es_work work;
 };
 
@@ -113,6 +114,7 @@ es_close(struct sink *s)
     es_tables_free(es->parts.tables);
     es_bulk_free(es->parts.bulk);
     es_conn_close(es->parts.conn);
+    es_seen_close(es->seen);
     free_work(&es->work);
     free(es);
 }
@@ -166,6 +168,9 @@ open_parts(struct es *es, const struct sink_setup *setup, struct err *e)
         .index = o->index, .overrides = o->mapping, .epoch = setup->epoch};
     memcpy(tables.uuid, setup->uuid, sizeof tables.uuid);
     int rc = check_options(o, e);
+    if (rc == 0 && !setup->is_check) {
+        rc = es_seen_open(setup->seen_path, &es->seen, e);
+    }
     if (rc == 0) {
         rc = es_conn_open(&conf, &es->sink, &es->parts.conn, e);
     }
@@ -174,6 +179,7 @@ open_parts(struct es *es, const struct sink_setup *setup, struct err *e)
     }
     if (rc == 0) {
         es->parts.bulk = es_bulk_new(es->parts.conn, &es->sink);
+        tables.seen = es->seen;
         es->parts.tables = es_tables_new(es->parts.conn, &tables);
     }
     return rc;
@@ -236,7 +242,7 @@ name_documents(
             verdicts[i].verdict = VERDICT_DONE; /* a message: no document */
             continue;
         }
-        int rc = es_tables_find(es->parts.tables, r->schema, &w->versions[i], e);
+        int rc = es_tables_find(es->parts.tables, r, &w->versions[i], e);
         if (rc != 0) {
             return rc;
         }
@@ -420,7 +426,7 @@ write_alone(
 {
     const struct record *r = &b->records[0];
     const struct es_version *v = NULL;
-    int rc = es_tables_find(es->parts.tables, r->schema, &v, e);
+    int rc = es_tables_find(es->parts.tables, r, &v, e);
     if (rc != 0) {
         return rc;
     }
@@ -443,7 +449,7 @@ es_write(
 {
     struct es *es = es_of(s);
     es_bulk_reset(es->parts.bulk);
-    es_tables_begin(es->parts.tables, b->next);
+    es_tables_begin(es->parts.tables, b->next, b->floor);
     for (size_t i = 0; i < b->n; i++) {
         CHECK(b->n == 1 || !is_alone(&b->records[i])); /* sink.h */
     }

@@ -9,7 +9,6 @@
 #include "proto/base/xmalloc.h"
 #include "sinks/elasticsearch/es_index.h"
 #include "sinks/elasticsearch/es_scan.h"
-#include "sinks/elasticsearch/es_seen.h"
 
 enum {
     VERSIONS_MAX = 4096,
@@ -26,6 +25,7 @@ struct es_tables {
     struct es_version **versions; /* in order of schema_id */
     size_t n_tables, n_versions;
     uint64_t next; /* of the batch that is being written */
+    struct es_seen_history history;
 };
 
 /* ---- life ---- */
@@ -36,6 +36,7 @@ es_tables_new(struct es_conn *c, const struct es_tables_conf *conf)
     struct es_tables *t = xcalloc(1, sizeof *t);
     t->conn = c;
     t->conf = *conf;
+    memcpy(t->history.uuid, conf->uuid, sizeof t->history.uuid);
     return t;
 }
 
@@ -74,12 +75,13 @@ es_tables_free(struct es_tables *t)
 }
 
 void
-es_tables_begin(struct es_tables *t, uint64_t next)
+es_tables_begin(struct es_tables *t, uint64_t next, uint64_t floor)
 {
-    t->next = next;
-    if (t->n_versions > VERSIONS_MAX) {
+    if (t->n_versions > VERSIONS_MAX || floor != t->history.floor) {
         forget(t);
     }
+    t->next = next;
+    t->history.floor = floor;
 }
 
 /* ---- requests ---- */
@@ -296,41 +298,65 @@ look(struct es_tables *t, const struct es_table *table, const struct schema *s,
 }
 
 static int
-gone(struct str alias, struct err *e)
+gone(struct es_tables *t, struct str alias, struct err *e)
 {
+    uint64_t from = t->history.floor;
+    (void)es_seen_get(t->conf.seen, &t->history, alias, &from);
     return err_set(e, ERR_FOREIGN,
-        "the alias %.*s is gone, and with it what the sink had written. Bring it back, or "
-        "replay the sink from earliest: it makes a new index and fills it",
-        (int)alias.n, alias.p);
+        "the alias %.*s is gone, and with it what the sink had written since offset %" PRIu64
+        ". Bring it back, or replay the sink from earliest: it makes a new index and fills it. "
+        "Where the log begins later than that, only a sink that is forgotten and begins anew "
+        "makes one, without what the log no longer has",
+        (int)alias.n, alias.p, from);
 }
 
-/* Makes the missing index, unless it was there before: then a second look, that another lane
+/* Whether the index held what is not written again: its first record is settled. Until then it
+ * holds nothing else, because a table's first record of a session comes alone (sinks/sink.h).
+ * Compared with that record and not with where the sink stood: how far that is before a record
+ * depends on how batches were cut, and a replay must not. */
+static bool
+was_filled(struct es_tables *t, struct str alias)
+{
+    uint64_t from = 0;
+    return es_seen_get(t->conf.seen, &t->history, alias, &from) && from < t->next;
+}
+
+/* Makes the missing index, unless it was filled before: then a second look, that another lane
  * has made it meanwhile, was in vain too. *ret_again: look once more. */
 static int
 make_missing(struct es_tables *t, const struct es_table *table, const struct schema *s,
     bool is_last_look, bool *ret_again, struct err *e)
 {
-    if (es_seen_before(t->conf.uuid, table->alias, t->next)) {
+    if (was_filled(t, table->alias)) {
         *ret_again = !is_last_look;
-        return is_last_look ? gone(table->alias, e) : 0;
+        return is_last_look ? gone(t, table->alias, e) : 0;
     }
     return create(t, s, table->alias, ret_again, e);
 }
 
 static int
+remember(struct es_tables *t, struct str alias, uint64_t offset, struct err *e)
+{
+    int rc = es_seen_put(t->conf.seen, &t->history, alias, offset, e);
+    return rc == 0 ? 0
+                   : err_prefix(e, "nothing is written to %.*s before that is remembered",
+                         (int)alias.n, alias.p);
+}
+
+static int
 make_ready(
-    struct es_tables *t, const struct es_table *table, const struct schema *s, struct err *e)
+    struct es_tables *t, const struct es_table *table, const struct record *r, struct err *e)
 {
     for (unsigned i = 0; i < TRIES; i++) {
         bool is_missing = false, again = false;
-        int rc = look(t, table, s, &is_missing, e);
+        int rc = look(t, table, r->schema, &is_missing, e);
         if (rc == 0 && is_missing) {
-            rc = make_missing(t, table, s, i > 0, &again, e);
+            rc = make_missing(t, table, r->schema, i > 0, &again, e);
         }
         if (rc == 0 && !again) {
-            es_seen_put(t->conf.uuid, table->alias, t->next);
+            return remember(t, table->alias, r->offset, e);
         }
-        if (rc != 0 || !again) {
+        if (rc != 0) {
             return rc;
         }
     }
@@ -426,8 +452,9 @@ add_version(
 
 int
 es_tables_find(
-    struct es_tables *t, const struct schema *s, const struct es_version **ret, struct err *e)
+    struct es_tables *t, const struct record *r, const struct es_version **ret, struct err *e)
 {
+    const struct schema *s = r->schema;
     const struct es_table *table = NULL;
     size_t at = place_of(t, s->id);
     if (at < t->n_versions && t->versions[at]->schema_id == s->id) {
@@ -443,7 +470,7 @@ es_tables_find(
     }
     int rc = find_table(t, s, &table, e);
     if (rc == 0) {
-        rc = make_ready(t, table, s, e);
+        rc = make_ready(t, table, r, e);
     }
     if (rc == 0) {
         *ret = add_version(t, at, s, table);
@@ -462,7 +489,7 @@ es_tables_look_again(struct es_tables *t, struct str alias, struct err *e)
     CHECK(i < t->n_tables); /* what was written was found before */
     int rc = look(t, t->tables[i], NULL, &is_missing, e);
     if (rc == 0 && is_missing) {
-        rc = gone(alias, e);
+        rc = gone(t, alias, e);
     }
     return rc;
 }

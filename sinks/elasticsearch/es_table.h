@@ -9,6 +9,7 @@
 #include "sinks/elasticsearch/es_conn.h"
 #include "sinks/elasticsearch/es_mapping.h"
 #include "sinks/elasticsearch/es_render.h"
+#include "sinks/elasticsearch/es_seen.h"
 
 struct es_table {
     struct str ns, name; /* in PostgreSQL */
@@ -28,6 +29,7 @@ struct es_tables_conf {
     const struct conf_node *overrides; /* of the mapping; passed es_mapping_check */
     uint8_t uuid[16];
     uint64_t epoch;
+    struct es_seen *seen; /* NULL: only for es_tables_check */
 };
 
 struct es_tables;
@@ -37,12 +39,12 @@ void es_tables_free(struct es_tables *t); /* accepts NULL */
 
 /* The version of a record's schema, its index made ready the first time. Borrowed until begin.
  * ERR_CONFIG: no key, a name that no index can have, or two tables of one index. ERR_FOREIGN:
- * the index is somebody else's, or gone (es_seen). Others as es_conn. */
-int es_tables_find(struct es_tables *t, const struct schema *s, const struct es_version **ret,
+ * the index is somebody else's, or gone. Others as es_conn and es_seen. */
+int es_tables_find(struct es_tables *t, const struct record *r, const struct es_version **ret,
     struct err *e) MUST_CHECK;
-/* Before each write. next: everything below it is settled. Forgets everything once very much is
- * known. */
-void es_tables_begin(struct es_tables *t, uint64_t next);
+/* Before each write, with the batch's places. Forgets everything where another history begins,
+ * and once very much is known. */
+void es_tables_begin(struct es_tables *t, uint64_t next, uint64_t floor);
 
 /* After the server said that a table's alias is gone. 0: it is there after all; ERR_FOREIGN:
  * gone, or no longer what it was; others as es_conn. Makes nothing. */

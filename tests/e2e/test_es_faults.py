@@ -351,6 +351,92 @@ def test_an_index_that_somebody_deleted_stops_the_sink(search: Search, pg: Postg
     search.check()
 
 
+def lose_index(search: Search, ends: Callable[[], None]) -> None:
+    """Two tables are filled; one of their indices is deleted while no process of the sink lives, and changes go on."""
+    search.pg.sql("CREATE TABLE a (id int PRIMARY KEY, v text)")
+    begin(search)
+    search.pg.sql("INSERT INTO a SELECT i, 'a' FROM generate_series(1, 50) i")
+    write(search.pg, 1, 50)
+    search.check("public.a", "public.t")
+    ends()
+    (index,) = search.es.aliases()["public.t"]
+    search.es.ask("DELETE", f"/{index}")
+    search.pg.sql("INSERT INTO a SELECT i, 'a' FROM generate_series(51, 100) i")
+    write(search.pg, 51, 100)
+    search.start()
+    stopped = search.wait_state("stopped", timeout=60)
+    assert stopped["dead_letters"] == 0
+    assert "public.t is gone" in stopped["last_error"] and "replay" in stopped["last_error"]
+    assert "public.t" not in search.es.aliases(), "it made none that looks complete"
+
+
+@pytest.mark.parametrize("how", ["stop", "kill_all"])
+def test_an_index_deleted_while_the_sink_was_down_stops_it(make_oneslot: Make, pg: Postgres, es: Elasticsearch, how: str) -> None:
+    """The next process knows what the last one had filled; a replay makes it, whole."""
+    beside = {"sinks": {"file": {"kind": "file", "path": "./f"}}}
+    search = make_search(make_oneslot, pg, es, config=beside)
+    lose_index(search, getattr(search.oneslot, how))
+    search.oneslot.kill_and_wait("sink:search")
+    search.wait_error("public.t is gone")
+    assert "public.t" not in es.aliases()
+    done = search.oneslot.cli("replay", "search", "--from", "earliest", "--yes")
+    assert done.returncode == 0, done
+    search.check("public.a", "public.t")
+    search.settle("file")
+    assert sorted(path.name for path in search.oneslot.data.glob("sink-*")) == [
+        "sink-file.lock",
+        "sink-search.lock",
+        "sink-search.seen",
+    ]
+
+
+def test_after_a_skip_a_lost_index_begins_anew(search: Search, pg: Postgres) -> None:
+    """Whoever says skip does without what came before; what comes after counts again."""
+    lose_index(search, search.oneslot.stop)
+    assert search.oneslot.cli("replay", "search", "--from", "latest", "--skip", "--yes").returncode == 0
+    search.settle()
+    pg.sql("INSERT INTO t VALUES (1000, 'after')")
+    search.settle()
+    assert sorted(search.documents()) == ["1000"]
+    search.oneslot.stop()
+    search.es.clear()
+    search.start()
+    pg.sql("INSERT INTO t VALUES (1001, 'after')")
+    search.wait_state("stopped", timeout=60)
+    assert search.es.indices() == []
+
+
+def test_a_forgotten_sink_that_lost_an_index_begins_anew(search: Search, pg: Postgres) -> None:
+    lose_index(search, search.oneslot.stop)
+    options = search.oneslot.config["sinks"]["search"]
+    search.oneslot.stop()
+    search.oneslot.change_config(sinks={"search": None})
+    search.start()
+    assert search.oneslot.http.request("DELETE", "/sinks/search").status == 204
+    search.oneslot.stop()
+    search.oneslot.change_config(sinks={"search": options})
+    search.start()
+    search.check("public.a", "public.t")
+
+
+def test_a_damaged_memory_of_the_indices_stops_the_sink(search: Search, pg: Postgres) -> None:
+    """Never taken for an empty one; removing it is a person's word that the indices are there."""
+    begin(search)
+    write(pg, 1, 50)
+    search.check()
+    memory = search.oneslot.data / "sink-search.seen"
+    search.oneslot.stop()
+    whole = memory.read_bytes()
+    memory.write_bytes(whole[:-1])
+    search.start()
+    write(pg, 51, 100)
+    stopped = search.wait_state("stopped", timeout=60)
+    assert str(memory) in stopped["last_error"] and "damaged" in stopped["last_error"]
+    memory.unlink()
+    search.oneslot.kill("sink")
+    search.check()
+
+
 # --- whose index it is
 
 

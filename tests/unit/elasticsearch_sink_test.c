@@ -23,7 +23,8 @@ static struct {
     struct record_value rows[MANY][NCOLS];
     char ids[MANY][24];
     struct sink_verdict verdicts[MANY];
-    char folder[64], file[96];
+    char folder[64], file[96], seen[96];
+    uint64_t next, floor; /* of a batch */
 } t;
 
 static int
@@ -36,6 +37,8 @@ setup(void **state)
     (void)snprintf(t.folder, sizeof t.folder, "/tmp/es_sink_XXXXXX");
     assert_non_null(mkdtemp(t.folder));
     (void)snprintf(t.file, sizeof t.file, "%s/secret", t.folder);
+    (void)snprintf(t.seen, sizeof t.seen, "%s/sink-search.seen", t.folder);
+    t.next = 1;
     return 0;
 }
 
@@ -65,7 +68,7 @@ teardown(void **state)
 
 /* yaml: the options, with the peer's URL for %s. */
 static int
-open_with(const char *yaml, struct err *e)
+open_as(const char *yaml, bool is_check, struct err *e)
 {
     char *text = NULL;
     size_t n = (size_t)asprintf(&text, "url: %s\n%s", peer.url, yaml);
@@ -74,9 +77,20 @@ open_with(const char *yaml, struct err *e)
     t.options = xcalloc(1, t.ops->options_size);
     int rc = conf_apply(conf_root(t.doc), t.ops->options, t.options, e);
     assert_int_equal(rc, 0);
-    struct sink_setup s = {
-        .name = "search", .options = t.options, .next = 1, .epoch = 1, .lanes = 1};
+    struct sink_setup s = {.name = "search",
+        .options = t.options,
+        .next = 1,
+        .epoch = is_check ? 0 : 1,
+        .seen_path = is_check ? NULL : t.seen,
+        .lanes = 1,
+        .is_check = is_check};
     return t.ops->open(&s, &t.sink, e);
+}
+
+static int
+open_with(const char *yaml, struct err *e)
+{
+    return open_as(yaml, false, e);
 }
 
 static void
@@ -112,15 +126,14 @@ put_inserts(size_t n)
     }
 }
 
-static uint64_t settled = 1; /* a batch's `next` */
-
 static int
 write_some(size_t n, struct err *e)
 {
     memset(t.verdicts, 0, sizeof t.verdicts);
     t.sink->is_pushed_back = false;
     t.sink->retry_after_ms = -1;
-    struct sink_batch b = {.records = t.records, .n = n, .next = settled, .tail = 100000};
+    struct sink_batch b = {
+        .records = t.records, .n = n, .next = t.next, .tail = 100000, .floor = t.floor};
     return t.ops->write(t.sink, &b, t.verdicts, e);
 }
 
@@ -454,25 +467,140 @@ test_foreign_index_stops(void **state)
     peer_close();
 }
 
-/* A lane or a new instance that has not met the table must not hide that its documents are
- * gone. */
+/* A new process of the sink, as far as it can tell; record `offset` comes, everything below
+ * `next` is settled. */
+static int
+write_anew(uint64_t offset, uint64_t next, struct err *e)
+{
+    close_sink();
+    open_ok("");
+    put_inserts(1);
+    t.records[0].offset = offset;
+    t.next = next;
+    return write_some(1, e);
+}
+
+static void
+write_anew_ok(uint64_t offset, uint64_t next)
+{
+    struct err e = {0};
+    int rc = write_anew(offset, next, &e);
+    if (rc != 0) {
+        print_error("%s\n", e.msg);
+    }
+    assert_int_equal(rc, 0);
+}
+
+/* Whoever has not met the table yet must not hide that its documents are gone; a replay makes
+ * it anew, however its batches are cut. */
 static void
 test_a_gone_index_is_made_anew_by_a_replay_only(void **state)
 {
     (void)state;
     struct err e;
     es_peer_open(NULL, 0);
-    for (size_t i = 0; i < 3; i++) { /* made, gone, replayed */
-        bool is_lost = i == 1;
-        open_ok("index: again.{table}");
-        put_inserts(1);
-        es_peer.is_gone = true;
-        settled = is_lost ? 50 : 40;
-        assert_int_equal(write_some(1, &e), is_lost ? ERR_FOREIGN : 0);
-        assert_int_equal(es_peer.n_made, i == 0 ? 1 : i);
-        close_sink();
-    }
-    settled = 1;
+    es_peer.is_gone = true;
+    write_anew_ok(100, 40);
+    assert_int_equal(es_peer.n_made, 1);
+    es_peer.is_gone = true;
+    assert_int_equal(write_anew(101, 101, &e), ERR_FOREIGN);
+    assert_non_null(strstr(e.msg, "since offset 100"));
+    assert_non_null(strstr(e.msg, "replay the sink from earliest"));
+    assert_int_equal(write_anew(102, 101, &e), ERR_FOREIGN);
+    assert_int_equal(write_anew(90, 101, &e), ERR_FOREIGN); /* a letter */
+    assert_int_equal(es_peer.n_made, 1);
+    assert_int_equal(peer.n_writes, 1);
+    write_anew_ok(100, 100);
+    assert_int_equal(es_peer.n_made, 2);
+    es_peer.is_gone = true;
+    assert_int_equal(write_anew(101, 101, &e), ERR_FOREIGN);
+    peer_close();
+}
+
+/* An index that was there before the sink was given a file to remember it in. */
+static void
+test_a_found_index_is_remembered_too(void **state)
+{
+    (void)state;
+    struct err e;
+    es_peer_open(NULL, 0);
+    write_anew_ok(100, 100);
+    assert_int_equal(es_peer.n_made, 0);
+    es_peer.is_gone = true;
+    assert_int_equal(write_anew(101, 101, &e), ERR_FOREIGN);
+    assert_int_equal(es_peer.n_made, 0);
+    peer_close();
+}
+
+/* After a skip what was there before it says nothing, and what is found then counts: also when
+ * an instance goes on that had met the table before. */
+static void
+test_a_skip_begins_another_history(void **state)
+{
+    (void)state;
+    struct err e;
+    es_peer_open(NULL, 0);
+    write_anew_ok(100, 100);
+    es_peer.is_gone = true;
+    t.floor = 200;
+    write_anew_ok(200, 200);
+    assert_int_equal(es_peer.n_made, 1);
+    t.floor = 300;
+    t.next = t.records[0].offset = 300;
+    write_ok(1);
+    es_peer.is_gone = true;
+    assert_int_equal(write_anew(301, 301, &e), ERR_FOREIGN);
+    assert_int_equal(es_peer.n_made, 1);
+    peer_close();
+}
+
+/* Nothing is written to an index that the next process would not know of. */
+static void
+test_nothing_is_written_before_it_is_remembered(void **state)
+{
+    (void)state;
+    struct err e;
+    char tmp[120];
+    (void)snprintf(tmp, sizeof tmp, "%s.tmp", t.seen);
+    assert_int_equal(fs_mkdir(tmp, 0700, &e), 0); /* in the way of the file's writing */
+    es_peer_open(NULL, 0);
+    open_ok("");
+    put_inserts(1);
+    assert_int_equal(write_some(1, &e), ERR_REFUSED);
+    assert_non_null(strstr(e.msg, t.seen));
+    assert_int_equal(peer.n_writes, 0);
+    assert_int_equal(rmdir(tmp), 0);
+    write_ok(1);
+    assert_int_equal(access(t.seen, F_OK), 0);
+    peer_close();
+}
+
+static void
+test_a_damaged_memory_stops(void **state)
+{
+    (void)state;
+    struct err e;
+    es_peer_open(NULL, 0);
+    assert_int_equal(fs_write_atomic(t.seen, STR("oneslot-seen 1\n"), 0600, &e), 0);
+    assert_int_equal(open_with("", &e), ERR_CORRUPT);
+    assert_non_null(strstr(e.msg, t.seen));
+    peer_close();
+}
+
+static void
+test_check_needs_no_memory(void **state)
+{
+    (void)state;
+    struct err e;
+    struct buf auto_buf lines;
+    static const struct sink_table table = {
+        .ns = {"shop", 4}, .name = {"item", 4}, .has_key = true};
+    buf_init(&lines, 4096);
+    es_peer_open(NULL, 0);
+    es_peer.is_gone = true;
+    assert_int_equal(open_as("", true, &e), 0);
+    assert_int_equal(t.ops->check(t.sink, &table, 1, &lines, &e), 0);
+    assert_int_equal(access(t.seen, F_OK), -1);
     peer_close();
 }
 
@@ -497,6 +625,11 @@ main(void)
         TEST(test_compressed),
         TEST(test_foreign_index_stops),
         TEST(test_a_gone_index_is_made_anew_by_a_replay_only),
+        TEST(test_a_found_index_is_remembered_too),
+        TEST(test_a_skip_begins_another_history),
+        TEST(test_nothing_is_written_before_it_is_remembered),
+        TEST(test_a_damaged_memory_stops),
+        TEST(test_check_needs_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
