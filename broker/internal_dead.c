@@ -231,7 +231,7 @@ internal_rereads(struct broker *bk, struct httpd_req *rq, struct str name)
     uint64_t max = API_LETTERS_MAX;
     (void)name;
     struct buf auto_buf b;
-    buf_init(&b, (size_t)REREADS_BYTES_MAX + API_CONTROL_BODY);
+    buf_init(&b, (size_t)REREADS_BYTES_MAX + API_REREAD_MAX);
     int rc = get_number(rq, "after", UINT64_MAX, &after, &e);
     if (rc == 0) {
         rc = get_number(rq, "max", API_LETTERS_MAX, &max, &e);
