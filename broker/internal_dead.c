@@ -226,7 +226,7 @@ internal_rereads(struct broker *bk, struct httpd_req *rq, struct str name)
     uint64_t max = API_LETTERS_MAX;
     (void)name;
     struct buf auto_buf b;
-    buf_init(&b, (size_t)REREADS_BYTES_MAX + API_CONTROL_BODY);
+    buf_init(&b, (size_t)REREADS_BYTES_MAX + API_REREAD_MAX);
     int rc = httpd_query_u64(rq, "after", 0, UINT64_MAX, &after, &e);
     if (rc == 0) {
         rc = httpd_query_u64(rq, "max", 0, API_LETTERS_MAX, &max, &e);

@@ -14,7 +14,7 @@
 #include "proto/base/xmalloc.h"
 #include "proto/frame.h"
 
-enum { REQUEST_VERSION = 1, VALUE_MAX = 2 * API_CONTROL_BODY, REQUEST_BYTES = 64 };
+enum { REQUEST_VERSION = 1, VALUE_MAX = API_REREAD_MAX + 64, REQUEST_BYTES = 64 };
 static const uint32_t request_fields[REQUEST_VERSION] = {3};
 #define KEY_LAST STR("reread")
 
@@ -252,7 +252,7 @@ rereads_ask(struct rereads *r, const struct api_reread *q, struct err *e)
 {
     struct api_reread row = *q;
     auto_buf struct buf b;
-    buf_init(&b, API_CONTROL_BODY);
+    buf_init(&b, API_REREAD_MAX);
     if (q->nkeys == 0 || q->table.n == 0) {
         return err_set(e, ERR_PARSE, "a row to be read again has a table and a key");
     }

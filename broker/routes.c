@@ -288,7 +288,7 @@ const struct route routes[] = {
         .path = API_SINKS "{sink}/reread",
         .summary = "A row to be read again",
         .handler = internal_sink_reread,
-        .flags = ROUTE_INTERNAL | ROUTE_BODY},
+        .flags = ROUTE_INTERNAL | ROUTE_ROW},
     {.method = "GET",
         .path = API_SINKS "{letter}",
         .summary = "SINK/letters/OFFSET: a dead letter's record",
@@ -418,6 +418,9 @@ routes_body_limit(struct httpd_req *rq, void *broker)
     /* A body that nothing here takes is read all the same, so that the answer is 404 or 405. */
     if (r != NULL && (r->flags & ROUTE_RECORD) != 0) {
         return httpd_is_unix(rq) ? (size_t)API_APPEND_BODY_MAX : 0;
+    }
+    if (r != NULL && (r->flags & ROUTE_ROW) != 0) {
+        return httpd_is_unix(rq) ? API_REREAD_MAX : 0;
     }
     return r == NULL || (r->flags & ROUTE_BODY) != 0 ? API_CONTROL_BODY : 0;
 }

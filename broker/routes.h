@@ -16,7 +16,8 @@ enum route_flags {
         1,            /* between our own processes: not on TCP, since there are no tokens yet */
     ROUTE_BODY = 2,   /* takes one, up to API_CONTROL_BODY */
     ROUTE_RECORD = 4, /* takes one that holds a record */
-    ROUTE_REST = 8    /* {name} is all that follows, slashes too */
+    ROUTE_REST = 8,   /* {name} is all that follows, slashes too */
+    ROUTE_ROW = 16    /* takes one that holds a row's key, up to API_REREAD_MAX */
 };
 
 struct route {

@@ -84,8 +84,8 @@ enum {
     API_WAIT_MAX_MS = 60 * 1000,
     API_CONTROL_BODY = 64 * 1024, /* largest body of anything but an append */
     API_TEXT_MAX = 512,           /* names and error texts */
-    API_KEY_MAX = 16 * 1024,      /* of a row (proto/record_key.h): PostgreSQL's index row is
-                                     at most 2704 bytes, REPLICA IDENTITY needs an index */
+    API_KEY_MAX = 16 * 1024,      /* of a row (proto/record_key.h) */
+    API_REREAD_MAX = 1024 * 1024, /* of a row to be read again: its key is sent as it is */
     API_LETTERS_MAX = 1000,       /* letters or rereads in one answer */
     API_KEY_COLS_MAX = 32         /* INDEX_MAX_KEYS */
 };

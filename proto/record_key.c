@@ -2,6 +2,7 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/check.h"
+#include "proto/base/digest.h"
 
 static bool
 is_row_op(uint8_t op)
@@ -79,10 +80,25 @@ record_key_put_table(struct buf *b, const struct schema *s)
     put_sized(b, s->name);
 }
 
+/* What stands from there on becomes its digest. */
+static void
+put_digest_instead(struct buf *b, size_t from)
+{
+    uint8_t digest[DIGEST_SHA256_SIZE];
+    if (!buf_ok(b)) {
+        return;
+    }
+    digest_sha256((struct str){b->p + from, b->n - from}, digest);
+    b->n = from;
+    buf_put(b, "\xfe\xff\xff\xff", 4);
+    buf_put(b, digest, sizeof digest);
+}
+
 void
 record_key_put(struct buf *b, const struct schema *s, const struct record_value *row)
 {
     record_key_put_table(b, s);
+    size_t from = b->n;
     for (uint32_t i = 0; i < s->ncols; i++) {
         if (!s->cols[i].in_key) {
             continue;
@@ -92,5 +108,8 @@ record_key_put(struct buf *b, const struct schema *s, const struct record_value 
         } else {
             buf_put(b, "\xff\xff\xff\xff", 4);
         }
+    }
+    if (b->n - from > RECORD_KEY_COLUMNS_MAX) {
+        put_digest_instead(b, from);
     }
 }

@@ -1,16 +1,25 @@
 /* record_key: which row a record is about, as bytes that are equal exactly when table and key
- * are: for lanes, dead letters and requests to read a row again. Pure.
+ * are: for lanes and dead letters. Pure.
  *
  *   u32 le length | bytes      of the table's schema, of its name, and of each key column's
- * text
+ *                              text
  *
  * A key column that is NULL (REPLICA IDENTITY FULL without a primary key never has key columns,
- * so only a bad record has one) counts as length 0xffffffff. frame_sum hashes such bytes. */
+ * so only a bad record has one) counts as length 0xffffffff. frame_sum hashes such bytes.
+ *
+ * Where the columns take more than RECORD_KEY_COLUMNS_MAX bytes (PostgreSQL compresses what it
+ * indexes, so a key may be hundreds of kilobytes long) they are replaced by
+ *
+ *   0xfffffffe u32 | SHA-256 of them
+ *
+ * which no other key can be: no text has that length. */
 #ifndef ONESLOT_PROTO_RECORD_KEY_H
 #define ONESLOT_PROTO_RECORD_KEY_H
 
 #include "proto/base/buf.h"
 #include "proto/record.h"
+
+enum { RECORD_KEY_COLUMNS_MAX = 1024 };
 
 /* True when the record is a row of a table that has a key: insert, update, delete, read. */
 bool record_has_key(const struct record *r);

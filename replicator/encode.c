@@ -140,13 +140,17 @@ put_value(char *to, const struct pgoutput_value *v)
 }
 
 /* An unchanged value is one that is stored out of line, so never NULL: where the old row has
- * none (a partition whose identity is not its root's), it does not know it. */
+ * none (a partition whose identity is not its root's), it does not know it. A key column may be
+ * such a value: PostgreSQL sends the old key beside it, and the record has to say its row. */
 static char *
-put_filled(char *to, const struct pgoutput_tuple *t, const struct pgoutput_tuple *old)
+put_filled(char *to, const struct schema *s, const struct pgoutput_row *row)
 {
+    const struct pgoutput_tuple *t = &row->new_row, *old = &row->old_row;
+    bool is_full = row->old_tag == 'O';
     to = put_array(to, t->ncols);
     for (uint32_t i = 0; i < t->ncols; i++) {
-        bool is_old = t->v[i].kind == PGOUTPUT_UNCHANGED && old->v[i].kind == PGOUTPUT_TEXT;
+        bool is_old = t->v[i].kind == PGOUTPUT_UNCHANGED && old->v[i].kind == PGOUTPUT_TEXT &&
+                      (is_full || s->cols[i].in_key);
         to = put_value(to, is_old ? &old->v[i] : &t->v[i]);
     }
     return to;
@@ -213,13 +217,12 @@ old_flag_of(const struct pgoutput_row *row)
 static char *
 put_row(char *to, const struct schema *s, const struct pgoutput_row *row)
 {
-    bool is_full = row->old_tag == 'O';
+    bool has_old = row->old_row.v != NULL;
     if (row->new_row.v != NULL) {
-        to = is_full ? put_filled(to, &row->new_row, &row->old_row)
-                     : put_tuple(to, &row->new_row);
+        to = has_old ? put_filled(to, s, row) : put_tuple(to, &row->new_row);
     }
-    if (row->old_row.v != NULL) {
-        to = is_full ? put_tuple(to, &row->old_row) : put_key(to, &row->old_row, s);
+    if (has_old) {
+        to = row->old_tag == 'O' ? put_tuple(to, &row->old_row) : put_key(to, &row->old_row, s);
     }
     return to;
 }
@@ -236,9 +239,7 @@ encode_row(struct buf *b, const struct relation *rel, enum pgoutput_type type,
     }
     /* An array's head takes at most a byte more than on the wire; filling takes from the old
      * row. */
-    size_t old_bytes = row->old_row.wire_bytes;
-    size_t room = row->new_row.wire_bytes + 2 +
-                  (row->old_tag == 'O' ? 2 * old_bytes : old_bytes) + STRIDE;
+    size_t room = row->new_row.wire_bytes + 2 + 2 * row->old_row.wire_bytes + STRIDE;
     size_t start = b->n;
     (void)buf_room(b, FRAME_HEADER + room); /* so that nothing moves after this */
     (void)frame_begin(b, op_of(type), old_flag_of(row), s->id);

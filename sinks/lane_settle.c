@@ -140,6 +140,10 @@ ask(struct lane *l, const struct window_item *item, struct err *e)
     (void)pthread_mutex_unlock(&ls->lock);
     int rc = effects_ask(&l->x, item->r, e);
     (void)pthread_mutex_lock(&ls->lock);
+    if (rc == ERR_TOOBIG) {
+        return bury(l, item, API_LETTER_DEAD,
+            "its row cannot be read again: its key is longer than a request for it may be", e);
+    }
     if (rc == 0) {
         ls->view.rereads++;
     }

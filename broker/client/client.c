@@ -350,8 +350,10 @@ client_letter(
 int
 client_reread(struct client *c, const char *name, const struct api_reread *r, struct err *e)
 {
-    api_put_rereads(new_body(c), r, 1);
-    return control(c, "POST", sink_path(c, name, "/reread"), e);
+    struct buf auto_buf b;
+    buf_init(&b, API_REREAD_MAX);
+    api_put_rereads(&b, r, 1);
+    return large_call(c, "POST", sink_path(c, name, "/reread"), &b, e);
 }
 
 int

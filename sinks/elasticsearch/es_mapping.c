@@ -40,7 +40,7 @@ enum class {
 #define DATE_TAIL      FORMAT "uuuu-MM-dd||strict_date_optional_time" MILLIS
 #define STAMP_TAIL     TIME MILLIS
 #define STAMPTZ_TAIL   TIME "[xxx][x]" MILLIS
-#define IGNORE_ABOVE   "\"ignore_above\":8191" /* * 4 bytes is what Lucene takes for a term */
+#define IGNORE_ABOVE   "\"ignore_above\":8191" /* ES_MAPPING_KEYWORD_MAX */
 #define KEYWORD        "{\"type\":\"keyword\"," IGNORE_ABOVE
 #define KEYWORD_BESIDE "\"fields\":{\"keyword\":" KEYWORD "}}}"
 #define KEPT           "{\"type\":\"object\",\"enabled\":false}"
@@ -357,6 +357,79 @@ put_properties(struct buf *b, const struct es_dialect *d, const struct schema *s
         b->p[from] = '{'; /* the first comma */
     }
     buf_putc(b, '}');
+}
+
+/* ---- what is not indexed ---- */
+
+uint8_t
+es_mapping_rule(
+    const struct schema *s, const struct schema_col *c, const struct conf_node *overrides)
+{
+    return (uint8_t)(override_of(s, c, overrides).n > 0 ? CLASS_KEPT : class_of(s, c));
+}
+
+static bool
+is_beyond_keyword(struct str text)
+{
+    size_t units = 0;
+    for (size_t i = 0; text.n > ES_MAPPING_KEYWORD_MAX && i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        units += (c & 0xc0) == 0x80 ? 0 : c < 0xf0 ? 1 : 2;
+    }
+    return units > ES_MAPPING_KEYWORD_MAX;
+}
+
+/* NaN, Infinity, infinity, a date BC: every number, date and time ends in a digit. */
+static bool
+is_special(struct str text)
+{
+    return text.n == 0 || text.p[text.n - 1] < '0' || text.p[text.n - 1] > '9';
+}
+
+static bool
+is_beyond_double(struct str text)
+{
+    static const char first[] = "17976931348623158079"; /* of 309 digits that become infinite */
+    enum { DIGITS = 309 };
+    size_t from = text.n > 0 && text.p[0] == '-';
+    const char *point = memchr(text.p, '.', text.n);
+    size_t n = (point == NULL ? text.n : (size_t)(point - text.p)) - from;
+    return n > DIGITS || (n == DIGITS && memcmp(text.p + from, first, sizeof first - 1) >= 0);
+}
+
+static bool
+has_long_year(struct str text)
+{
+    const char *dash = memchr(text.p, '-', text.n);
+    return dash == NULL || dash - text.p != 4;
+}
+
+bool
+es_mapping_ignores(uint8_t rule, struct str text)
+{
+    switch ((enum class)rule) {
+    case CLASS_KEYWORD:
+    case CLASS_TEXT:
+        return is_beyond_keyword(text);
+    case CLASS_FLOAT:
+    case CLASS_DOUBLE:
+        return is_special(text);
+    case CLASS_NUMERIC:
+        return is_special(text) || is_beyond_double(text) || is_beyond_keyword(text);
+    case CLASS_DATE:
+    case CLASS_TIMESTAMP:
+    case CLASS_TIMESTAMPTZ:
+        return is_special(text) || has_long_year(text);
+    case CLASS_IP:
+        return text.n > 0 && memchr(text.p, '/', text.n) != NULL;
+    case CLASS_BOOL:
+    case CLASS_SHORT:
+    case CLASS_INTEGER:
+    case CLASS_LONG:
+    case CLASS_KEPT:
+        break;
+    }
+    return false;
 }
 
 /* ---- bodies ---- */

@@ -29,7 +29,11 @@
 #include "proto/base/err.h"
 #include "proto/schema.h"
 
-enum { ES_MAPPING_META_VERSION = 1 };
+enum {
+    ES_MAPPING_META_VERSION = 1,
+    ES_MAPPING_KEYWORD_MAX = 8191 /* ignore_above, in UTF-16 units: * 4 bytes is what Lucene
+                                     takes for a term */
+};
 
 struct es_dialect {
     bool is_opensearch;
@@ -47,6 +51,14 @@ struct es_meta {
  * not a mapping of scalars, a pattern without two dots, a value that is neither a type's name
  * nor a JSON object. */
 int es_mapping_check(const struct conf_node *overrides, struct err *e) MUST_CHECK;
+
+/* What es_mapping_ignores has to know of a column. Where an override decides nothing is known:
+ * such a column's values are never counted. */
+uint8_t es_mapping_rule(
+    const struct schema *s, const struct schema_col *c, const struct conf_node *overrides);
+/* True when the value is kept in `_source` only, or is missing from one of the column's fields:
+ * what Elasticsearch lists under `_ignored`. */
+bool es_mapping_ignores(uint8_t rule, struct str text);
 
 /* Appends the body of PUT /INDEX: settings, mappings, and the alias. overrides passed
  * es_mapping_check. */

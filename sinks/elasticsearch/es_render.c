@@ -8,6 +8,7 @@
 #include "proto/base/xmalloc.h"
 #include "proto/record_json.h"
 #include "sinks/elasticsearch/es_json.h"
+#include "sinks/elasticsearch/es_mapping.h"
 #include "sinks/elasticsearch/es_name.h"
 
 /* A literal of this file. */
@@ -16,7 +17,7 @@
 /* ---- shapes ---- */
 
 struct es_shape *
-es_shape_new(const struct schema *s)
+es_shape_new(const struct schema *s, const struct conf_node *overrides)
 {
     struct buf auto_buf text;
     struct es_shape *shape = xcalloc(1, sizeof *shape);
@@ -31,10 +32,12 @@ es_shape_new(const struct schema *s)
     shape->schema_id = s->id;
     shape->ncols = s->ncols;
     shape->fields = xcalloc((size_t)s->ncols + 1, sizeof *shape->fields);
+    shape->rules = xcalloc((size_t)s->ncols + 1, sizeof *shape->rules);
     shape->memory = xstrndup(text.n == 0 ? "" : text.p, text.n);
     size_t at = 0;
     for (uint32_t i = 0; i < s->ncols; i++) {
         shape->fields[i] = (struct str){.p = shape->memory + at, .n = ends[i] - at};
+        shape->rules[i] = es_mapping_rule(s, &s->cols[i], overrides);
         at = ends[i];
     }
     free(ends);
@@ -46,6 +49,7 @@ es_shape_free(struct es_shape *shape)
 {
     if (shape != NULL) {
         free(shape->fields);
+        free(shape->rules);
         free(shape->memory);
         free(shape);
     }

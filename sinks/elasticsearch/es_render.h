@@ -13,18 +13,21 @@
 #include <stdbool.h>
 
 #include "proto/base/buf.h"
+#include "proto/base/conf.h"
 #include "proto/base/err.h"
 #include "proto/record.h"
 
-/* What all documents of a schema version share, rendered once: the fields' names. Immutable. */
+/* What all documents of a schema version share, found once: the fields' names, and
+ * what es_mapping_ignores has to know. Immutable. */
 struct es_shape {
+    uint8_t *rules;     /* es_mapping_rule of each column */
     uint32_t schema_id; /* log-wide, never reused: the caller's key for keeping shapes */
     uint32_t ncols;
     struct str *fields; /* `,"name":` of each column */
     char *memory;
 };
-/* Returns owned; copies what it needs. */
-struct es_shape *es_shape_new(const struct schema *s);
+/* Returns owned; copies what it needs. overrides: the option `mapping`, or NULL. */
+struct es_shape *es_shape_new(const struct schema *s, const struct conf_node *overrides);
 void es_shape_free(struct es_shape *shape); /* accepts NULL */
 
 struct es_target {

@@ -2,6 +2,8 @@
 
 #include <stdbool.h>
 
+#include "sinks/elasticsearch/es_mapping.h"
+
 static int
 stop_of(const struct es_parts *p, struct es_op *op, struct err *e)
 {
@@ -15,6 +17,21 @@ stop_of(const struct es_parts *p, struct es_op *op, struct err *e)
         (int)op->to.alias.n, op->to.alias.p, op->reason == NULL ? "no reason" : op->reason);
 }
 
+/* Of the values that the change brought: one that it leaves out was counted when it came. */
+static uint64_t
+count_lossy(const struct es_op *op)
+{
+    uint64_t n = 0;
+    if (op->outcome != ES_DONE || op->record == NULL) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < op->shape->ncols; i++) {
+        const struct record_value *v = &op->record->new_row[i];
+        n += v->kind == RECORD_TEXT && es_mapping_ignores(op->shape->rules[i], v->text);
+    }
+    return n;
+}
+
 int
 es_send(const struct es_parts *p, struct es_op *ops, size_t n, struct err *e)
 {
@@ -22,6 +39,7 @@ es_send(const struct es_parts *p, struct es_op *ops, size_t n, struct err *e)
     struct str looked_at = {0}; /* once is enough for thousands */
     for (size_t i = 0; rc == 0 && i < n; i++) {
         p->sink->counts.stale += ops[i].outcome == ES_STALE;
+        p->sink->counts.lossy += count_lossy(&ops[i]);
         p->sink->counts.missing += ops[i].outcome == ES_MISSING;
         if (ops[i].outcome != ES_STOP) {
             continue;

@@ -16,7 +16,7 @@ struct es_parts {
 
 /* es_bulk_send, and afterwards no operation has ES_STOP: it became an error (ERR_AUTH,
  * ERR_REFUSED; ERR_FOREIGN: the alias is gone), or ES_RETRY when the alias is there after all.
- * Stale and missing ones are counted. */
+ * Stale and missing ones are counted, and values that are not indexed. */
 int es_send(const struct es_parts *p, struct es_op *ops, size_t n, struct err *e) MUST_CHECK;
 
 /* An operation's outcome as a verdict. */

@@ -442,7 +442,8 @@ add_version(
     struct es_tables *t, size_t at, const struct schema *s, const struct es_table *table)
 {
     struct es_version *v = xcalloc(1, sizeof *v);
-    *v = (struct es_version){.schema_id = s->id, .table = table, .shape = es_shape_new(s)};
+    *v = (struct es_version){
+        .schema_id = s->id, .table = table, .shape = es_shape_new(s, t->conf.overrides)};
     t->versions = xreallocarray(t->versions, t->n_versions + 1, sizeof *t->versions);
     memmove(&t->versions[at + 1], &t->versions[at], (t->n_versions - at) * sizeof *t->versions);
     t->versions[at] = v;

@@ -61,7 +61,7 @@ static void
 bench_render(int64_t for_us)
 {
     struct schema *s = user_data();
-    struct es_shape *shape = es_shape_new(s);
+    struct es_shape *shape = es_shape_new(s, NULL);
     struct record_value row[NCOLS];
     struct buf auto_buf body, auto_buf id;
     double n = 0, bytes = 0;

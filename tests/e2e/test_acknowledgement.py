@@ -85,8 +85,8 @@ def watch_confirmed(pg: Postgres, limit: int, seconds: float) -> None:
 
 
 def test_nothing_is_acknowledged_while_the_broker_stands_still(make_pg: Make, make_oneslot: Make) -> None:
-    """wal_sender_timeout is short, so that the server asks for a reply (a keepalive) every 2 seconds; WAL that is
-    not published goes on, so that keepalives run far ahead of the change that is in flight."""
+    """WAL that is not published goes on, so that keepalives run far ahead of the change that is in flight. The server's
+    wal_sender_timeout is short and does not count: the connection has one of its own (PINNED_OPTIONS in pgconn.c)."""
     pg = make_pg(settings={"wal_sender_timeout": "4s"})
     oneslot = make_oneslot(pg)
     begin(pg, oneslot)
@@ -125,7 +125,7 @@ def log_bytes(oneslot: Oneslot) -> int:
 
 
 def test_a_connection_outlives_a_broker_that_stands_still(make_pg: Make, make_oneslot: Make) -> None:
-    """Three times wal_sender_timeout: the feedback has a timer of its own."""
+    """Three times the server's wal_sender_timeout: the connection has one of its own."""
     pg = make_pg(settings={"wal_sender_timeout": "5s"})
     oneslot = make_oneslot(pg)
     begin(pg, oneslot)
@@ -174,7 +174,7 @@ def test_a_fast_stop_beside_a_busy_database_takes_no_time(pg: Postgres, oneslot:
 def test_a_fast_stop_with_a_broker_that_stands_still_is_not_held_up_for_good(
     make_pg: Make, make_oneslot: Make
 ) -> None:
-    """What is in flight cannot be acknowledged, so the server waits for it, at most wal_sender_timeout long."""
+    """What is in flight cannot be acknowledged, so the server waits for it, at most the connection's wal_sender_timeout long."""
     pg = make_pg(settings={"wal_sender_timeout": "5s"})
     oneslot = make_oneslot(pg)
     begin(pg, oneslot)

@@ -5,6 +5,7 @@ facts/elasticsearch.md, section G."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Callable
 
 import pytest
@@ -282,6 +283,75 @@ def test_fields_can_be_searched_by_type(search: Search, pg: Postgres) -> None:
     assert found({"range": {"n": {"gt": 48.2, "lt": 48.3}}}) == ["1"]
     assert found({"term": {"i": "10.1.2.0/24"}}) == ["1"]
     assert found({"term": {"ok": False}}) == ["2"]
+
+
+def test_values_that_are_kept_and_not_indexed_are_counted(search: Search, pg: Postgres) -> None:
+    """As many as Elasticsearch itself lists under _ignored, column by column."""
+    begin(
+        search,
+        "CREATE TYPE mood AS ENUM ('sad')",
+        "CREATE TABLE t (id int PRIMARY KEY, s smallint, l bigint, f real, g double precision, p numeric(10,2), n numeric,"
+        " name text, c char(3), u uuid, m mood, d date, ts timestamp, tz timestamptz, i inet, ok bool, j jsonb, b bytea, a int[])",
+    )
+    assert lossy(search) == 0
+    rows: list[tuple[int, str, list[str], bool]] = [
+        (1, "s", ["-32768", "32767"], False),
+        (2, "l", ["-9223372036854775808", "9223372036854775807"], False),
+        (3, "f", ["'1e-40'", "3.4028235e38", "'-0'"], False),
+        (4, "f", ["'NaN'", "'Infinity'", "'-Infinity'"], True),
+        (5, "g", ["1.7976931348623157e308", "5e-324"], False),
+        (6, "g", ["'NaN'", "'-Infinity'"], True),
+        (7, "p", ["12345678.90", "0"], False),
+        (8, "p", ["'NaN'"], True),
+        (9, "n", ["1e308", "-1.5", "0.1234567890123456789", "('1797693134862315807' || repeat('0', 290))::numeric"], False),
+        (10, "n", ["1e309", "-1e400", "'NaN'", "'Infinity'", "('1797693134862315808' || repeat('0', 290))::numeric"], True),
+        (11, "n", ["('0.' || repeat('1', 8189))::numeric"], False),
+        (12, "n", ["('0.' || repeat('1', 8190))::numeric"], True),
+        (13, "name", ["''", "repeat('x', 8191)", "repeat('ä', 8191)", "repeat('😀', 4095)"], False),
+        (14, "name", ["repeat('x', 8192)", "repeat('€', 8192)", "repeat('😀', 4096)"], True),
+        (15, "c", ["'a'"], False),
+        (16, "u", ["gen_random_uuid()"], False),
+        (17, "m", ["'sad'"], False),
+        (18, "d", ["'0001-01-01'", "'9999-12-31'"], False),
+        (19, "d", ["'10000-01-01'", "'0044-03-15 BC'", "'infinity'", "'-infinity'"], True),
+        (20, "ts", ["'2026-01-02 03:04:05'", "'2026-01-02 03:04:05.12'", "'9999-12-31 23:59:59.999999'"], False),
+        (21, "ts", ["'294276-12-31 23:59:59'", "'0001-01-01 BC'", "'infinity'"], True),
+        (22, "tz", ["'2026-01-02 03:04:05.123456+00'"], False),
+        (23, "tz", ["'20000-01-01 00:00:00+00'", "'0001-01-01 00:00:00+00 BC'", "'-infinity'"], True),
+        (24, "i", ["'10.1.2.3'", "'::1'"], False),
+        (25, "i", ["'10.0.0.0/8'", "'fe80::/64'"], True),
+        (26, "ok", ["true"], False),
+        (27, "j", ["'{\"a\": [1, 2]}'", "to_jsonb(repeat('x', 9000))"], False),
+        (28, "b", ["'\\x00'"], False),
+        (29, "a", ["'{1,2}'", "array_fill(1, ARRAY[4000])"], False),
+        (30, "a", ["array_fill(1, ARRAY[5000])"], True),
+    ]
+    expected: dict[str, set[str]] = {}
+    for number, column, values, is_ignored in rows:
+        for place, value in enumerate(values):
+            id = 100 * number + place
+            pg.sql(f"INSERT INTO t (id, {column}) VALUES ({id}, {value})")
+            if is_ignored:
+                expected[str(id)] = {column}
+    search.check()
+    assert ignored(search) == expected
+    search.oneslot.wait(lambda: lossy(search) >= len(expected), 20, "they are counted")
+    assert lossy(search) == len(expected)
+
+
+def ignored(search: Search) -> dict[str, set[str]]:
+    """The columns whose value is missing from a field, by document; a field beside another counts as that."""
+    search.es.ask("POST", "/public.t/_refresh")
+    query = {"query": {"exists": {"field": "_ignored"}}, "size": 1000, "_source": False}
+    hits = search.es.ask("POST", "/public.t/_search", query)["hits"]["hits"]
+    return {hit["_id"]: {name.split(".")[0] for name in hit["_ignored"]} for hit in hits}
+
+
+def lossy(search: Search) -> int:
+    metrics = search.oneslot.http.get("/metrics").body.decode()
+    found = re.search(r'^oneslot_sink_lossy_total{sink="search",kind="elasticsearch"} (\d+)$', metrics, re.MULTILINE)
+    assert found, metrics
+    return int(found[1])
 
 
 def test_a_mapping_option_overrides_single_columns(make_oneslot: Make, pg: Postgres, es: Elasticsearch) -> None:

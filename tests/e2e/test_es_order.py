@@ -217,6 +217,17 @@ def test_an_unchanged_value_without_a_document_is_read_again(search: Search, pg:
     assert {change["new"]["id"] for change in search.oneslot.changes(ops="read")} == {2, 4}
 
 
+def test_a_row_with_a_very_long_key_is_read_again(search: Search, pg: Postgres) -> None:
+    begin(search, "id text PRIMARY KEY, v text, big text")
+    pg.sql(f"INSERT INTO t VALUES (repeat('k', 100000), 'one', {BIG})")
+    search.check()
+    [(id, version)] = search.versions().items()
+    search.es.ask("DELETE", f"/public.t/_doc/{id}?refresh=true&version={version}&version_type=external_gte")
+    pg.sql("UPDATE t SET v = 'two'")
+    search.check()
+    assert len(search.oneslot.changes(ops="read")) == 1
+
+
 def test_a_row_that_is_gone_is_not_read_again(search: Search, pg: Postgres) -> None:
     """It was deleted before it could be: no document, no letter, and the sink goes on."""
     begin(search, "id int PRIMARY KEY, n int, big text")

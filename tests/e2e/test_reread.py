@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
+import time
 from typing import Any, Callable
 
 import msgpack
@@ -313,6 +317,46 @@ def test_a_locked_table_does_not_stop_the_stream(pg: Postgres, oneslot: Oneslot)
         connection.execute("ROLLBACK")
     wait_answered(oneslot)
     assert [change["table"] for change in reads(oneslot)] == ["other", "t"]
+
+
+def test_the_connection_outlives_a_stream_that_stands_still(
+    make_pg: Callable[..., Postgres], make_oneslot: Callable[..., Oneslot]
+) -> None:
+    """Nothing is answered while rows are being read. The server's wal_sender_timeout is shorter than that, and does not
+    count: the replicator's own connection has 60 s (PINNED_OPTIONS in replicator/pgconn.c)."""
+    pg = make_pg(settings={"wal_sender_timeout": "1s"})
+    pg.sql("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE other (id serial PRIMARY KEY)")
+    oneslot = make_oneslot(pg)
+    begin(oneslot)
+    pg.sql("INSERT INTO t VALUES (1, 'one')")
+    ask(oneslot, "t", [{"id": "1"}])
+    oneslot.wait(lambda: len(reads(oneslot)) == 1, 20, "it has a connection that reads rows")
+    walsender = walsenders(pg)
+    assert len(walsender) == 1
+    reader = pg.value("SELECT pid FROM pg_stat_activity WHERE usename = 'oneslot' AND query = 'ROLLBACK'", user="postgres")
+    os.kill(reader, signal.SIGSTOP)
+    try:
+        ask(oneslot, "t", [{"id": "1"}])
+        oneslot.wait(lambda: seconds_of_a_change(pg, oneslot) > 1.2, 30, "the stream stands still")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(reader, signal.SIGCONT)
+    wait_answered(oneslot)
+    assert len(reads(oneslot)) == 2
+    check_fold(pg, oneslot, ["public.t", "public.other"])
+    assert walsenders(pg) == walsender
+    assert "terminating walsender process due to replication timeout" not in pg.log_text()
+
+
+def walsenders(pg: Postgres) -> list[Any]:
+    return pg.sql("SELECT pid, backend_start::text FROM pg_stat_replication", user="postgres")
+
+
+def seconds_of_a_change(pg: Postgres, oneslot: Oneslot) -> float:
+    pg.sql("INSERT INTO other DEFAULT VALUES")
+    began = time.monotonic()
+    oneslot.wait_durable(pg)
+    return time.monotonic() - began
 
 
 def test_a_missing_right_is_named_and_waited_for(pg: Postgres, oneslot: Oneslot) -> None:

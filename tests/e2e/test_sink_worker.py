@@ -169,6 +169,74 @@ def test_a_discarded_letter_bars_its_value_until_the_row_arrives_whole(flaky: Fl
     assert [op for op, _, _ in flaky.got()] == ["read", "update"], "nothing bars it any more"
 
 
+# --- keys that are much longer than what an index holds: PostgreSQL compresses them
+
+
+def test_a_row_with_a_very_long_key_has_a_letter_of_its_own(flaky: Flaky) -> None:
+    one, two = "k" * 100_000, "k" * 100_001
+    flaky.says("reject *")
+    flaky.pg.sql("INSERT INTO t VALUES (repeat('k', 100000), '1'), (repeat('k', 100001), '1')")
+    flaky.settled()
+    letters = flaky.letters()
+    assert len(letters) == 2
+    for letter, key in zip(letters, (one, two)):
+        shown = flaky.one.cli("dead-letters", "out", "show", str(letter["offset"]), "--json")
+        assert shown.returncode == 0 and f'"{key}"' in shown.stdout, shown.stderr
+    flaky.command("dead-letters", "out", "retry", "--all")
+    flaky.one.wait(lambda: [t["attempts"] for t in flaky.letters()] == [2, 2], 30, "both are rejected once more")
+    flaky.says()
+    flaky.command("dead-letters", "out", "retry", str(letters[0]["offset"]))
+    flaky.wait_sink("one is accepted", dead_letters=1)
+    assert flaky.got() == [("insert", one, "1")]
+    flaky.pg.sql("UPDATE t SET v = '2' WHERE length(id) = 100001")
+    flaky.settled()
+    assert flaky.letters() == [], "the other has something newer"
+    assert flaky.got()[1:] == [("update", two, "2")]
+
+
+@pytest.mark.parametrize("ending", ["DELETE FROM t", "TRUNCATE t"])
+def test_a_row_with_a_very_long_key_that_is_gone_needs_no_letter(flaky: Flaky, ending: str) -> None:
+    flaky.says("reject *")
+    flaky.pg.sql("INSERT INTO t VALUES (repeat('k', 100000), '1')")
+    flaky.settled()
+    assert flaky.sink()["dead_letters"] == 1
+    flaky.says()
+    flaky.pg.sql(ending)
+    flaky.settled()
+    assert flaky.sink()["dead_letters"] == 0
+
+
+def test_a_row_with_a_very_long_key_is_read_again(flaky: Flaky) -> None:
+    flaky.pg.sql(f"INSERT INTO t VALUES (repeat('k', 200000), '1', {BIG % 1})")
+    flaky.settled()
+    flaky.says("reread *")
+    flaky.pg.sql("UPDATE t SET v = '2'")
+    flaky.one.wait(lambda: len(flaky.got()) == 2, 30, "the row is read again")
+    assert flaky.got()[1] == ("read", "k" * 200_000, "2")
+    assert flaky.sink()["dead_letters"] == 0
+
+
+def test_a_row_whose_key_is_too_long_to_be_asked_for_is_a_letter(pg: Postgres, make_oneslot: Make) -> None:
+    """Four million bits are 500 kB, and their text is 4 MB: an index takes it under lz4 only."""
+    flaky = Flaky(pg, make_oneslot)
+    pg.sql("CREATE TABLE bits (id bit varying COMPRESSION lz4 PRIMARY KEY, v text, note text)")
+    pg.sql("ALTER TABLE bits ALTER note SET STORAGE EXTERNAL")
+    flaky.start()
+    pg.sql(f"INSERT INTO bits VALUES (repeat('0', 4000000)::bit varying, '1', {BIG % 1})")
+    flaky.settled()
+    flaky.says("reread *")
+    pg.sql("UPDATE bits SET v = '2'")
+    pg.sql("INSERT INTO t VALUES ('a', '1')")
+    flaky.settled()
+    assert flaky.last("a") == "1", "nobody waits"
+    assert ["cannot be read again: its key is longer" in letter["reason"] for letter in flaky.letters()] == [True]
+    flaky.command("dead-letters", "out", "retry", "--all")
+    flaky.one.wait(lambda: flaky.letters()[0]["attempts"] == 2, 30, "and is one again when it is redriven")
+    pg.sql("UPDATE bits SET v = '3', note = 'short'")
+    flaky.settled()
+    assert flaky.letters() == [], "the whole row has arrived"
+
+
 def test_different_keys_rejected_in_a_row_stop_the_sink(flaky: Flaky) -> None:
     flaky.says("reject *")
     flaky.pg.sql("INSERT INTO t SELECT 'k' || i, '1' FROM generate_series(1, 20) i")

@@ -173,7 +173,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     struct str body = {.p = copy, .n = size};
     struct schema *s = schema_of_two();
-    struct es_shape *shape = es_shape_new(s);
+    struct es_shape *shape = es_shape_new(s, NULL);
     struct es_info info;
     struct err e;
     check_bulk(body);

@@ -532,6 +532,23 @@ a_stream_comes_in_pieces(void **state)
     assert_string_equal(e.msg, "before earliest");
 }
 
+static void
+a_row_of_a_long_key_is_asked_for_up_to_a_limit(void **state)
+{
+    (void)state;
+    struct err e;
+    char *memory = calloc(API_REREAD_MAX, 1);
+    assert_non_null(memory);
+    struct api_reread r = {.offset = 9, .ns = STR("s"), .table = STR("t"), .nkeys = 1};
+    r.key[0].name = STR("id");
+    r.key[0].text = (struct str){memory, API_REREAD_MAX - 100};
+    answer(204, NULL, STR(""));
+    assert_int_equal(client_reread(client, "a", &r, &e), 0);
+    r.key[0].text.n = API_REREAD_MAX;
+    assert_int_equal(client_reread(client, "a", &r, &e), ERR_TOOBIG);
+    free(memory);
+}
+
 int
 main(void)
 {
@@ -550,6 +567,7 @@ main(void)
         TEST(letters_are_buried_and_raised),
         TEST(letters_are_listed_and_fetched),
         TEST(rereads_are_asked_for_and_answered),
+        TEST(a_row_of_a_long_key_is_asked_for_up_to_a_limit),
         TEST(json_is_posted),
         TEST(json_is_parsed),
         TEST(a_stream_comes_in_pieces),

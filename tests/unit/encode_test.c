@@ -321,6 +321,23 @@ test_full_fills_what_is_unchanged(void **state)
     expect_row(r.old_row, ROW("1", big, NULL, "b"), 4);
 }
 
+/* Nothing of the key changed, yet it comes as an old key: its new value was left out. */
+static void
+test_a_key_that_is_unchanged_is_filled(void **state)
+{
+    struct fixture *f = *state;
+    char big[70000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = 0;
+    struct relation *rel = make_table(f, 'd', 4, 2);
+    publish(f, rel);
+    struct record r = through(f, rel,
+        row(f, 'U', 'K', ROW(big, "2", NULL, NULL), ROW(UNCHANGED, "2", UNCHANGED, "c"), 4));
+    assert_true(r.op == FRAME_UPDATE && r.flags == FRAME_OLD_KEY);
+    expect_row(r.new_row, ROW(big, "2", UNCHANGED, "c"), 4);
+    expect_row(r.old_row, ROW(big, "2"), 2);
+}
+
 /* Each length around the borders of msgpack's headers and of the wide copy, at each place in
  * the row. */
 static void
@@ -526,6 +543,7 @@ main(void)
         TEST(test_update_without_old),
         TEST(test_old_key_holds_the_key_alone),
         TEST(test_full_fills_what_is_unchanged),
+        TEST(test_a_key_that_is_unchanged_is_filled),
         TEST(test_every_text_length),
         TEST(test_every_width),
         TEST(test_row_that_does_not_fit_its_table),

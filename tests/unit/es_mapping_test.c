@@ -273,6 +273,128 @@ test_new_columns_are_those_without_a_field(void **state)
     schema_unref(s);
 }
 
+/* ---- what is not indexed ---- */
+
+static bool
+ignores(struct es_support_col col, struct str text, bool raw_text, const char *yaml)
+{
+    const struct es_support_col cols[] = {{"id", 23, true, 0, NULL}, col, {0}};
+    const struct conf_node *overrides = NULL;
+    struct conf_doc *doc = yaml == NULL ? NULL : conf_of(yaml, &overrides);
+    struct schema *s = es_support_schema(cols, raw_text);
+    bool is_ignored = es_mapping_ignores(es_mapping_rule(s, &s->cols[1], overrides), text);
+    schema_unref(s);
+    conf_free(doc);
+    return is_ignored;
+}
+
+static void
+test_values_that_no_field_takes(void **state)
+{
+    enum { NUMERIC_10_2 = ((10 << 16) | 2) + 4 };
+    static const struct {
+        uint32_t oid;
+        int32_t typmod;
+        const char *text;
+        bool want;
+    } cases[] = {
+        {21, 0, "-32768", false},
+        {23, 0, "7", false},
+        {16, 0, "t", false},
+        {700, 0, "1e+20", false},
+        {700, 0, "-Infinity", true},
+        {701, 0, "NaN", true},
+        {701, 0, "-0", false},
+        {1700, NUMERIC_10_2, "12345678.90", false},
+        {1700, NUMERIC_10_2, "NaN", true},
+        {1700, 0, "-1.5", false},
+        {1700, 0, "Infinity", true},
+        {1082, 0, "2026-01-02", false},
+        {1082, 0, "0001-01-01", false},
+        {1082, 0, "0044-03-15 BC", true},
+        {1082, 0, "10000-01-01", true},
+        {1082, 0, "infinity", true},
+        {1114, 0, "9999-12-31 23:59:59.999999", false},
+        {1114, 0, "-infinity", true},
+        {1184, 0, "2026-01-02 03:04:05+00", false},
+        {1184, 0, "294276-12-31 23:59:59+00", true},
+        {869, 0, "10.1.2.3", false},
+        {869, 0, "::1", false},
+        {869, 0, "10.0.0.0/8", true},
+        {2950, 0, "00000000-0000-0000-0000-000000000001", false},
+        {17, 0, "\\x00", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct es_support_col col = {"c", cases[i].oid, false, cases[i].typmod, NULL};
+        if (ignores(col, str_from(cases[i].text), false, NULL) != cases[i].want) {
+            fail_msg("case %zu: %s", i, cases[i].text);
+        }
+    }
+}
+
+/* n times a character, behind a first piece. */
+static struct str
+repeated(struct buf *b, const char *first, const char *character, size_t n)
+{
+    buf_reset(b, SIZE_MAX);
+    buf_puts(b, first);
+    for (size_t i = 0; i < n; i++) {
+        buf_puts(b, character);
+    }
+    return buf_str(b);
+}
+
+static void
+test_texts_and_numbers_beyond_what_a_field_holds(void **state)
+{
+    static const struct {
+        uint32_t oid;
+        const char *first, *character;
+        size_t n;
+        bool want;
+    } cases[] = {
+        {25, "", "x", 8191, false},
+        {25, "", "x", 8192, true},
+        {25, "", "\xc3\xa4", 8191, false},
+        {25, "", "\xe2\x82\xac", 8192, true},
+        {25, "", "\xf0\x9f\x98\x80", 4095, false}, /* two units each */
+        {25, "", "\xf0\x9f\x98\x80", 4096, true},
+        {2950, "", "x", 8192, true},
+        {17, "", "x", 10000, false},
+        {3802, "", "1", 10000, false},
+        {1700, "1", "0", 308, false},
+        {1700, "1", "0", 309, true},
+        {1700, "-1797693134862315807", "0", 290, false},
+        {1700, "-1797693134862315808", "0", 290, true},
+        {1700, "0.", "1", 8189, false},
+        {1700, "0.", "1", 8190, true},
+    };
+    struct buf auto_buf b;
+    (void)state;
+    buf_init(&b, SIZE_MAX);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct es_support_col col = {"c", cases[i].oid, false, 0, NULL};
+        struct str text = repeated(&b, cases[i].first, cases[i].character, cases[i].n);
+        if (ignores(col, text, false, NULL) != cases[i].want) {
+            fail_msg("case %zu", i);
+        }
+    }
+}
+
+static void
+test_what_the_kind_did_not_choose_is_not_judged(void **state)
+{
+    struct es_support_col name = {"name", 25, false, 0, NULL};
+    struct buf auto_buf b;
+    (void)state;
+    buf_init(&b, SIZE_MAX);
+    struct str text = repeated(&b, "", "x", 9000);
+    assert_true(ignores(name, text, false, "mapping: {\"*.*.other\": none}"));
+    assert_false(ignores(name, text, false, "mapping: {\"*.*.name\": keyword}"));
+    assert_false(ignores(name, text, true, NULL));
+}
+
 int
 main(void)
 {
@@ -280,6 +402,9 @@ main(void)
         cmocka_unit_test(test_field_of_every_type),
         cmocka_unit_test(test_sql_ascii_text_may_come_as_an_object),
         cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_values_that_no_field_takes),
+        cmocka_unit_test(test_texts_and_numbers_beyond_what_a_field_holds),
+        cmocka_unit_test(test_what_the_kind_did_not_choose_is_not_judged),
         cmocka_unit_test(test_bad_overrides_say_where),
         cmocka_unit_test(test_body_of_creation),
         cmocka_unit_test(test_wide_tables_get_room_for_their_fields),

@@ -20,7 +20,7 @@ setup(void **state)
 {
     (void)state;
     schema = es_support_schema(cols, false);
-    shape = es_shape_new(schema);
+    shape = es_shape_new(schema, NULL);
     return 0;
 }
 
@@ -83,7 +83,7 @@ test_document_is_the_new_of_the_change(void **state)
         {"ok", 16, false, 0, NULL}, {"x", 3802, false, 0, NULL}, {"t", 1114, false, 0, NULL},
         {0}};
     struct schema *s = es_support_schema(plain, false);
-    struct es_shape *sh = es_shape_new(s);
+    struct es_shape *sh = es_shape_new(s, NULL);
     struct record_value row[] = {es_support_text("1"), es_support_text(NULL),
         es_support_text("[1, 2]"), es_support_text("infinity")};
     struct buf auto_buf got, auto_buf want;
@@ -129,7 +129,7 @@ test_newline_in_a_key_does_not_become_a_second_action(void **state)
     const struct es_support_col evil_cols[] = {
         {evil, 25, true, 0, NULL}, {"j", 114, false, 0, NULL}, {"k", 25, false, 0, NULL}, {0}};
     struct schema *s = es_support_schema(evil_cols, false);
-    struct es_shape *sh = es_shape_new(s);
+    struct es_shape *sh = es_shape_new(s, NULL);
     struct record_value row[] = {
         es_support_text(evil), es_support_text("{\n\"a\"\r:\n1}\n"), es_support_text(evil)};
     const struct es_target to = {.alias = str_from(evil), .id = str_from(evil), .version = 5};
@@ -231,7 +231,7 @@ test_sql_ascii_bytes_are_base64(void **state)
     static const struct es_support_col ascii[] = {
         {"id", 25, true, 0, NULL}, {"j", 114, false, 0, NULL}, {0}};
     struct schema *s = es_support_schema(ascii, true);
-    struct es_shape *sh = es_shape_new(s);
+    struct es_shape *sh = es_shape_new(s, NULL);
     struct record_value row[] = {es_support_text("\xff"), es_support_text("{\"a\":\"\xff\"}")};
     struct buf auto_buf b;
     (void)state;

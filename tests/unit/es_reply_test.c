@@ -385,7 +385,7 @@ test_values_of_a_source(void **state)
         {"_id", 25, false, 0, NULL}, {0}};
     static const char *const bad[] = {"", "[]", "{\"id\":}", "{\"id\":1", "{} x"};
     struct schema *s = es_support_schema(cols, false);
-    struct es_shape *shape = es_shape_new(s);
+    struct es_shape *shape = es_shape_new(s, NULL);
     struct str values[4];
     struct err e;
     (void)state;
@@ -415,7 +415,7 @@ test_source_round_trip(void **state)
     static const struct es_support_col cols[] = {{"id", 23, true, 0, NULL},
         {"a.\"b\\\n", 25, false, 0, NULL}, {"j", 114, false, 0, NULL}, {0}};
     struct schema *s = es_support_schema(cols, false);
-    struct es_shape *shape = es_shape_new(s);
+    struct es_shape *shape = es_shape_new(s, NULL);
     struct record_value row[] = {es_support_text("1"), es_support_text("x\n\"y"),
         es_support_text("{ \"k\" : [ 1.50 ] }")};
     struct buf auto_buf first, auto_buf second;

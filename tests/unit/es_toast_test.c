@@ -37,7 +37,7 @@ setup(void **state)
 {
     (void)state;
     schema = es_support_schema(cols, false);
-    shape = es_shape_new(schema);
+    shape = es_shape_new(schema, NULL);
     memset(is_reread, 0, sizeof is_reread);
     memset(is_barred, 0, sizeof is_barred);
     batch.floor = 0;

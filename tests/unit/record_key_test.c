@@ -84,6 +84,95 @@ null_is_not_empty(void **state)
     schema_unref(s);
 }
 
+/* ---- long keys ---- */
+
+enum { LONG = 1000 * 1000 };
+
+static void
+put_long(struct buf *b, const struct schema *s, char *memory, size_t n_a, size_t n_b)
+{
+    struct record_value row[3] = {
+        text((struct str){memory, n_a}), text((struct str){memory, n_b}), text(STR(""))};
+    buf_init(b, 4 * LONG);
+    record_key_put(b, s, row);
+}
+
+/* Around the limit and far beyond it, one letter repeated: texts of which one is the other's
+ * beginning, and pairs that are the same bytes one after the other. */
+static void
+long_keys_are_short_and_equal_only_for_the_same_row(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0, 1, 500, RECORD_KEY_COLUMNS_MAX - 9,
+        RECORD_KEY_COLUMNS_MAX - 8, RECORD_KEY_COLUMNS_MAX - 7, LONG - 1, LONG};
+    enum { NSIZES = sizeof sizes / sizeof sizes[0], NKEYS = NSIZES * NSIZES };
+    struct schema *s = pair(STR("shop"), STR("item"));
+    char *memory = malloc(LONG);
+    assert_non_null(memory);
+    memset(memory, 'x', LONG);
+    struct buf key[NKEYS], auto_buf table;
+    buf_init(&table, 1024);
+    record_key_put_table(&table, s);
+    for (size_t i = 0; i < NKEYS; i++) {
+        put_long(&key[i], s, memory, sizes[i / NSIZES], sizes[i % NSIZES]);
+        assert_true(buf_ok(&key[i]));
+        assert_true(key[i].n <= table.n + RECORD_KEY_COLUMNS_MAX);
+        assert_memory_equal(key[i].p, table.p, table.n);
+        struct buf auto_buf again;
+        put_long(&again, s, memory, sizes[i / NSIZES], sizes[i % NSIZES]);
+        assert_true(str_eq(buf_str(&key[i]), buf_str(&again)));
+        for (size_t k = 0; k < i; k++) {
+            assert_false(str_eq(buf_str(&key[i]), buf_str(&key[k])));
+        }
+    }
+    for (size_t i = 0; i < NKEYS; i++) {
+        buf_fini(&key[i]);
+    }
+    free(memory);
+    schema_unref(s);
+}
+
+/* A row cannot be made to look like another one's digest. */
+static void
+a_text_that_looks_like_a_digest_is_another_key(void **state)
+{
+    (void)state;
+    struct schema *s = pair(STR("shop"), STR("item"));
+    char *memory = calloc(LONG, 1);
+    assert_non_null(memory);
+    struct buf auto_buf digest, auto_buf other, auto_buf table;
+    put_long(&digest, s, memory, LONG, 0);
+    buf_init(&table, 1024);
+    buf_init(&other, 4096);
+    record_key_put_table(&table, s);
+    struct str columns = {digest.p + table.n, digest.n - table.n};
+    assert_int_equal(columns.n, 4 + 32);
+    assert_memory_equal(columns.p, "\xfe\xff\xff\xff", 4);
+    struct record_value row[3] = {
+        text(columns), text((struct str){columns.p + 4, columns.n - 4}), text(STR(""))};
+    record_key_put(&other, s, row);
+    assert_false(str_eq(buf_str(&digest), buf_str(&other)));
+    free(memory);
+    schema_unref(s);
+}
+
+static void
+long_keys_of_two_tables_differ(void **state)
+{
+    (void)state;
+    struct schema *one = pair(STR("a"), STR("bc")), *two = pair(STR("a"), STR("bd"));
+    char *memory = calloc(LONG, 1);
+    assert_non_null(memory);
+    struct buf auto_buf a, auto_buf b;
+    put_long(&a, one, memory, LONG, 0);
+    put_long(&b, two, memory, LONG, 0);
+    assert_int_equal(a.n, b.n);
+    assert_false(str_eq(buf_str(&a), buf_str(&b)));
+    free(memory);
+    schema_unref(one);
+    schema_unref(two);
+}
+
 static void
 which_row_it_is(void **state)
 {
@@ -126,6 +215,9 @@ main(void)
         cmocka_unit_test(keys_are_equal_only_for_the_same_row),
         cmocka_unit_test(tables_do_not_share_keys),
         cmocka_unit_test(null_is_not_empty),
+        cmocka_unit_test(long_keys_are_short_and_equal_only_for_the_same_row),
+        cmocka_unit_test(a_text_that_looks_like_a_digest_is_another_key),
+        cmocka_unit_test(long_keys_of_two_tables_differ),
         cmocka_unit_test(which_row_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
