@@ -24,7 +24,7 @@ struct entry {
 struct es_seen {
     char *path;
     struct entry *all; /* as many as the sink has tables */
-    size_t n;
+    size_t n, cap;
     bool is_unsaved;
     unsigned users;
 };
@@ -67,7 +67,10 @@ find(struct es_seen *s, const struct es_seen_history *h, struct str alias)
 static void
 add(struct es_seen *s, const struct es_seen_history *h, struct str alias, uint64_t from)
 {
-    s->all = xreallocarray(s->all, s->n + 1, sizeof *s->all);
+    if (s->n == s->cap) {
+        s->cap = s->cap == 0 ? 16 : 2 * s->cap;
+        s->all = xreallocarray(s->all, s->cap, sizeof *s->all);
+    }
     s->all[s->n++] = (struct entry){
         .history = *h, .alias = {.p = xstrndup(alias.p, alias.n), .n = alias.n}, .from = from};
 }

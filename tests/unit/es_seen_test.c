@@ -57,7 +57,10 @@ static int
 open_with(const char *text, size_t n, struct err *e)
 {
     struct es_seen *s = NULL;
-    assert_int_equal(fs_write_atomic(path, (struct str){text, n}, 0600, e), 0);
+    FILE *f = fopen(path, "w"); /* hundreds of syncs would take minutes */
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
     int rc = es_seen_open(path, &s, e);
     es_seen_close(s);
     return rc;
