@@ -32,7 +32,7 @@ deadset_reset(struct deadset *l)
         }
         l->formers[i] = NULL;
     }
-    l->n = 0;
+    l->n = l->n_moves = 0;
 }
 
 void
@@ -72,6 +72,7 @@ put(struct deadset *l, struct letter *t)
         slot = &l->formers[slot_of(l, former_of(t))];
         t->next_former = *slot;
         *slot = t;
+        l->n_moves++;
     }
 }
 
@@ -87,6 +88,7 @@ drop(struct deadset *l, struct letter **link)
             at = &(*at)->next_former;
         }
         *at = t->next_former;
+        l->n_moves--;
     }
     free(t);
     l->n--;
@@ -238,12 +240,14 @@ uint64_t
 deadset_move_before(const struct deadset *l, struct str key, uint64_t offset)
 {
     uint64_t first = offset;
-    size_t slot = l->n == 0 ? 0 : slot_of(l, key);
-    for (struct letter *t = l->n == 0 ? NULL : l->slots[slot]; t != NULL; t = t->next) {
+    if (l->n_moves == 0 || key.n == 0) {
+        return 0;
+    }
+    size_t slot = slot_of(l, key);
+    for (struct letter *t = l->slots[slot]; t != NULL; t = t->next) {
         first = str_eq(key_of(t), key) ? lower_move(t, first) : first;
     }
-    for (struct letter *t = l->n == 0 ? NULL : l->formers[slot]; t != NULL;
-         t = t->next_former) {
+    for (struct letter *t = l->formers[slot]; t != NULL; t = t->next_former) {
         first = str_eq(former_of(t), key) ? lower_move(t, first) : first;
     }
     return first < offset ? first : 0;

@@ -11,9 +11,9 @@
 struct letter;
 
 struct deadset {
-    struct letter **slots;   /* hash table of chains, by key */
-    struct letter **formers; /* likewise, of key changes, by their former key */
-    size_t nslots, n;
+    struct letter **slots;     /* hash table of chains, by key */
+    struct letter **formers;   /* likewise, of key changes, by their former key */
+    size_t nslots, n, n_moves; /* n_moves: the key changes among the n */
 };
 
 void deadset_init(struct deadset *l);
@@ -22,7 +22,7 @@ void deadset_reset(struct deadset *l);
 /* Copies it; replaces one of that key and offset. */
 void deadset_add(struct deadset *l, const struct api_letter *letter);
 /* Those of key at or below offset go; without a key (empty), the one at that very offset: so
- * for letters_has too. */
+ * for deadset_has too. */
 void deadset_remove(struct deadset *l, struct str key, uint64_t offset);
 /* Those of every key that begins with prefix. */
 void deadset_remove_prefix(struct deadset *l, struct str prefix, uint64_t offset);

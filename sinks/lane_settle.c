@@ -42,7 +42,7 @@ static uint64_t
 move_before(struct lane *l, const struct record *r)
 {
     struct deadset *t = &l->ls->letters;
-    if (t->n == 0 || needs_values(l->ls) || !record_has_key(r)) {
+    if (t->n_moves == 0 || needs_values(l->ls) || !record_has_key(r)) {
         return 0;
     }
     uint64_t of_key = deadset_move_before(t, effects_key(&l->x, r), r->offset);
@@ -134,6 +134,13 @@ raise_for(struct lane *l, const struct window_item *item, struct err *e)
 }
 
 static int
+reject(struct lane *l, const struct window_item *item, const char *reason, struct err *e)
+{
+    int rc = bury(l, item, API_LETTER_DEAD, reason, e);
+    return rc == 0 && needs_values(l->ls) ? raise_former(l, item->r, e) : rc;
+}
+
+static int
 ask(struct lane *l, const struct window_item *item, struct err *e)
 {
     struct lanes *ls = l->ls;
@@ -141,26 +148,17 @@ ask(struct lane *l, const struct window_item *item, struct err *e)
     int rc = effects_ask(&l->x, item->r, e);
     (void)pthread_mutex_lock(&ls->lock);
     if (rc == ERR_TOOBIG) {
-        return bury(l, item, API_LETTER_DEAD,
+        return reject(l, item,
             "its row cannot be read again: its key is longer than a request for it may be", e);
     }
-    if (rc == 0) {
+    if (rc == 0) { /* of the row that will be read: not the former one */
         ls->view.rereads++;
-    }
-    if (rc == 0) { /* of the row that will be read: not this */
         rc = raise_former(l, item->r, e);
     }
     if (rc == 0 && item->is_letter) {
         rc = bury(l, item, API_LETTER_REREAD, "its row is being read again", e);
     }
     return rc;
-}
-
-static int
-reject(struct lane *l, const struct window_item *item, const char *reason, struct err *e)
-{
-    int rc = bury(l, item, API_LETTER_DEAD, reason, e);
-    return rc == 0 && needs_values(l->ls) ? raise_former(l, item->r, e) : rc;
 }
 
 /* ---- before a write ---- */

@@ -68,8 +68,8 @@ struct sink_setup {
     uint8_t uuid[16];    /* of the log; with epoch: who feeds the target */
     uint64_t epoch;
     /* A file of this sink's in data_dir in which the kind may keep what it has to know of its
-     * target over restarts; made by the kind, if ever. Removing it is a person's way to say
-     * that nothing is known. */
+     * target over restarts; made by the kind, if ever. Removing it while the worker is
+     * stopped is a person's way to say that nothing is known. */
     const char *seen_path;
     unsigned lane, lanes; /* this instance's, from 0, and how many there are */
     bool is_check; /* only for check: nothing may be changed; no uuid, no epoch, no seen_path */

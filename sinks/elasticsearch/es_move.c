@@ -79,53 +79,9 @@ settle_new(const struct move *m, bool is_barred, uint64_t floor, struct sink_ver
     return rc;
 }
 
-/* Is a document other than the old row as it was? */
-static bool
-is_other(const struct move *m, struct str source)
-{
-    const struct schema *s = m->r->schema;
-    struct buf auto_buf was;
-    buf_init(&was, SIZE_MAX);
-    for (uint32_t c = 0; c < s->ncols; c++) {
-        if (m->r->old_row[c].kind == RECORD_UNCHANGED) {
-            return false;
-        }
-    }
-    return es_render_put_source(&was, m->v->shape, s, m->r->old_row, NULL) &&
-           !str_eq(buf_str(&was), source);
-}
-
-/* Under a DEFERRABLE key, which only comes with REPLICA IDENTITY FULL, another row of this
- * transaction may have come to the old key before this one left it: then the document is that
- * row's. (Two rows that are equal but for their keys cannot be told apart.) */
-static int
-look_at_old(const struct move *m, bool *ret_taken, struct err *e)
-{
-    struct es_place place = {.alias = m->v->table->alias, .id = m->old_id};
-    struct es_answer a;
-    struct es_doc doc;
-    if ((m->r->flags & FRAME_OLD_FULL) == 0) {
-        return 0;
-    }
-    int rc = es_toast_get(m->p->conn, &place, 1, &a, &doc, e);
-    if (rc == ERR_TOOBIG) {
-        return 0;
-    }
-    if (rc == 0) {
-        *ret_taken = doc.is_found && doc.version >= m->r->txn->first_offset &&
-                     doc.version < m->r->offset && is_other(m, doc.source);
-    }
-    return rc;
-}
-
 static int
 delete_old(const struct move *m, struct sink_verdict *verdict, struct err *e)
 {
-    bool is_taken = false;
-    int at_old = look_at_old(m, &is_taken, e);
-    if (at_old != 0 || is_taken) {
-        return at_old;
-    }
     struct es_op op = {.to = target_of(m, m->old_id)};
     int rc = es_send(m->p, &op, 1, e);
     if (rc == 0) {

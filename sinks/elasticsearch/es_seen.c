@@ -262,12 +262,28 @@ es_seen_close(struct es_seen *s)
     give_lock();
 }
 
+/* A log that was made anew has its offsets for itself: the former one does not come back. */
+static void
+drop_other_logs(struct es_seen *s, const struct es_seen_history *h)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        if (is_of_log(&s->all[i], h)) {
+            s->all[kept++] = s->all[i];
+        } else {
+            free((void *)(uintptr_t)s->all[i].alias.p);
+        }
+    }
+    s->n = kept;
+}
+
 /* True when that is news. */
 static bool
 note(struct es_seen *s, const struct es_seen_history *h, struct str alias, uint64_t offset)
 {
     struct entry *x = find(s, h, alias);
     if (x == NULL) {
+        drop_other_logs(s, h);
         add(s, h, alias, offset);
         return true;
     }

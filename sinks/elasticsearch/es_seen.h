@@ -37,8 +37,9 @@ int es_seen_open(const char *path, struct es_seen **ret, struct err *e) MUST_CHE
 void es_seen_close(struct es_seen *s); /* accepts NULL */
 
 /* The alias is there, and the record `offset` is the first that will be written to it: of
- * several the lowest counts. Durable when 0 is returned; after a failure, it is tried again by
- * the next call. ERR_TOOBIG: more aliases than the file may hold; others as fs. */
+ * several the lowest counts. What was seen of other logs is forgotten. Durable when 0 is
+ * returned; after a failure, it is tried again by the next call. ERR_TOOBIG: more aliases than
+ * the file may hold; others as fs. */
 int es_seen_put(struct es_seen *s, const struct es_seen_history *h, struct str alias,
     uint64_t offset, struct err *e) MUST_CHECK;
 /* True when the alias was there in this history; *ret_from: its first record, as put. */

@@ -17,7 +17,8 @@ stop_of(const struct es_parts *p, struct es_op *op, struct err *e)
         (int)op->to.alias.n, op->to.alias.p, op->reason == NULL ? "no reason" : op->reason);
 }
 
-/* Of the values that the change brought: one that it leaves out was counted when it came. */
+/* Of the values that the change brought. One that it leaves out was counted when it came,
+ * unless the two were folded: not worth keeping account of. */
 static uint64_t
 count_lossy(const struct es_op *op)
 {

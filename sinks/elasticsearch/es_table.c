@@ -118,7 +118,9 @@ is_of_this_log(const struct es_tables *t, const struct es_live *live)
 }
 
 #define ELSE_INDEX                                                                             \
-    "delete it and replay the sink from earliest, or give the sink another `index`"
+    "give the sink another `index`, or delete it and replay the sink from earliest (as long "  \
+    "as "                                                                                      \
+    "the log still has what it was first given: retain_age)"
 
 /* What can be told without the table's schema. */
 static int
@@ -343,6 +345,16 @@ remember(struct es_tables *t, struct str alias, uint64_t offset, struct err *e)
                          (int)alias.n, alias.p);
 }
 
+/* What an index holds that is found and that nothing is known of may be as old as this history.
+ */
+static uint64_t
+first_record(struct es_tables *t, struct str alias, const struct record *r, bool is_found)
+{
+    uint64_t from;
+    bool is_known = es_seen_get(t->conf.seen, &t->history, alias, &from);
+    return is_found && !is_known ? t->history.floor : r->offset;
+}
+
 static int
 make_ready(
     struct es_tables *t, const struct es_table *table, const struct record *r, struct err *e)
@@ -350,11 +362,12 @@ make_ready(
     for (unsigned i = 0; i < TRIES; i++) {
         bool is_missing = false, again = false;
         int rc = look(t, table, r->schema, &is_missing, e);
+        bool is_found = i == 0 && !is_missing;
         if (rc == 0 && is_missing) {
             rc = make_missing(t, table, r->schema, i > 0, &again, e);
         }
         if (rc == 0 && !again) {
-            return remember(t, table->alias, r->offset, e);
+            return remember(t, table->alias, first_record(t, table->alias, r, is_found), e);
         }
         if (rc != 0) {
             return rc;

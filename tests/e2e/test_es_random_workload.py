@@ -71,12 +71,13 @@ def test_every_shape_of_change_becomes_a_document(
     assert {name: search.documents(name) for name in before} == before, "a replay changes nothing"
 
 
-def kill_something(search: Search, rng: random.Random) -> str:
+def kill_something(search: Search, load: Workload, rng: random.Random) -> str:
     what = rng.choices(["sink", "node", "other"], [45, 20, 35])[0]
     if what == "other":
         return kill_one(search.oneslot, rng)
     if what == "node":
-        search.es.restart()
+        with load.at_most(300):
+            search.es.restart()
         return "node"
     search.oneslot.wait(lambda: is_run_alive(search.oneslot) and search.oneslot.kill("sink"), 60, "a sink is killed")
     return "sink"
@@ -118,7 +119,7 @@ def run_a_round(
     killed: Counter[str] = Counter()
     while killed.total() < kills:
         wait_a_random_moment(rng, load)
-        killed[kill_something(search, rng)] += 1
+        killed[kill_something(search, load, rng)] += 1
     load.stop()
     search.oneslot.wait(lambda: is_run_alive(search.oneslot) and search.oneslot.lag(), 60, "it serves")
     judge(load, search)

@@ -86,7 +86,7 @@ static struct {
     int retries;
     int busy; /* so many writes are pushed back */
     size_t largest;
-    bool rejects_moves; /* key changes */
+    enum verdict of_moves; /* of key changes; UNSET: as of others */
 } kind;
 
 static bool
@@ -128,8 +128,8 @@ judge(struct sink *s, const struct sink_batch *b, struct sink_verdict *v, struct
             v[i].verdict = VERDICT_RETRY;
             continue;
         }
-        if (kind.rejects_moves && record_is_key_change(&b->records[i])) {
-            v[i] = (struct sink_verdict){VERDICT_REJECT, "no moves"};
+        if (kind.of_moves != VERDICT_UNSET && record_is_key_change(&b->records[i])) {
+            v[i] = (struct sink_verdict){kind.of_moves, "no moves"};
             continue;
         }
         v[i].verdict = b->barred[i] ? VERDICT_REREAD : VERDICT_DONE;
@@ -433,6 +433,7 @@ static struct {
     } buried[OFFSETS];
     uint64_t raised[OFFSETS]; /* of an id: up to here; 0: of the whole table */
     unsigned raises;
+    bool is_wrong; /* something came that is not understood */
 } broker;
 
 static int
@@ -446,8 +447,10 @@ take_letter(struct httpd_req *rq)
 {
     struct api_bury b;
     struct err e;
-    assert_int_equal(api_get_bury(httpd_body(rq), &b, &e), 0);
-    assert_true(b.offset < OFFSETS);
+    if (api_get_bury(httpd_body(rq), &b, &e) != 0 || b.offset >= OFFSETS) {
+        broker.is_wrong = true;
+        return;
+    }
     struct buried *to = &broker.buried[b.offset];
     to->times++;
     to->is_whole = b.is_whole;
@@ -461,7 +464,10 @@ raise_letters(struct httpd_req *rq)
 {
     struct api_raise r;
     struct err e;
-    assert_int_equal(api_get_raise(httpd_body(rq), &r, &e), 0);
+    if (api_get_raise(httpd_body(rq), &r, &e) != 0) {
+        broker.is_wrong = true;
+        return;
+    }
     broker.raises++;
     broker.raised[r.is_prefix ? 0 : id_of(r.key)] = r.offset;
 }
@@ -470,16 +476,20 @@ static void
 handle(struct httpd_req *rq, void *arg)
 {
     struct buf none = {0};
+    unsigned status = 204;
     (void)arg;
     (void)pthread_mutex_lock(&broker.lock);
     if (str_is(httpd_path(rq), "/internal/sinks/out/bury")) {
         take_letter(rq);
-    } else {
-        assert_true(str_is(httpd_path(rq), "/internal/sinks/out/raise"));
+    } else if (str_is(httpd_path(rq), "/internal/sinks/out/raise")) {
         raise_letters(rq);
+    } else if (str_is(httpd_path(rq), "/internal/sinks/out/reread")) {
+        status = 413;
+    } else {
+        broker.is_wrong = true;
     }
     (void)pthread_mutex_unlock(&broker.lock);
-    httpd_respond(rq, 204, NULL, &none);
+    httpd_respond(rq, status, NULL, &none);
 }
 
 static size_t
@@ -515,6 +525,7 @@ close_broker(void **state)
 {
     (void)state;
     httpd_close(broker.httpd);
+    assert_false(broker.is_wrong);
     (void)unlink(broker.path);
     return rmdir(broker.folder);
 }
@@ -600,7 +611,7 @@ what_follows_a_rejected_key_change_joins_it(void **state)
         {.id = 4, .was = 1, .op = FRAME_UPDATE},           /* 8 */
         {.id = 5, .op = FRAME_UPDATE},                     /* 9 */
     };
-    kind.rejects_moves = true;
+    kind.of_moves = VERDICT_REJECT;
     feed(ls, 1, log, 9);
     lanes_run(ls);
     wait_passed(ls, 10);
@@ -715,7 +726,7 @@ where_values_are_needed_a_rejected_key_change_raises_its_former_key(void **state
         move, {.id = 2, .op = FRAME_UPDATE}, {.id = 1, .op = FRAME_INSERT}};
     begin_again(ls, 5);
     add_letter(ls, 3, 1, 0, API_LETTER_DEAD);
-    kind.rejects_moves = true;
+    kind.of_moves = VERDICT_REJECT;
     feed(ls, 5, three, 1);
     lanes_run(ls);
     wait_passed(ls, 6);
@@ -727,6 +738,24 @@ where_values_are_needed_a_rejected_key_change_raises_its_former_key(void **state
     assert_int_equal(kind.ngot, 2);
     assert_int_equal(broker.raises, 2);
     assert_int_equal(broker.raised[2], 6);
+    lanes_close(ls);
+}
+
+/* It became a letter, and the row of the former key is gone all the same. */
+static void
+a_key_change_that_cannot_be_asked_for_raises_its_former_key(void **state)
+{
+    (void)state;
+    struct lanes *ls = start_as(&kind_ops, broker.path);
+    begin_again(ls, 5);
+    add_letter(ls, 3, 1, 0, API_LETTER_DEAD);
+    kind.of_moves = VERDICT_REREAD;
+    feed(ls, 5, &(struct row){.id = 2, .was = 1, .op = FRAME_UPDATE, .is_partial = true}, 1);
+    lanes_run(ls);
+    wait_passed(ls, 6);
+    assert_non_null(strstr(broker.buried[5].reason, "its key is longer"));
+    assert_int_equal(broker.raises, 1);
+    assert_int_equal(broker.raised[1], 5);
     lanes_close(ls);
 }
 
@@ -747,6 +776,7 @@ main(void)
         WITH_BROKER(a_truncate_raises_key_changes_too),
         WITH_BROKER(what_is_older_than_a_key_change_is_not_held),
         WITH_BROKER(where_values_are_needed_a_rejected_key_change_raises_its_former_key),
+        WITH_BROKER(a_key_change_that_cannot_be_asked_for_raises_its_former_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,8 +6,9 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Callable, ContextManager
+from typing import Callable, ContextManager, Iterator
 
 import psycopg
 
@@ -143,6 +144,7 @@ class Workload:
         self.failure: BaseException | None = None
         self._stop = threading.Event()
         self._changed = threading.Condition()
+        self._limit: int | None = None
         self._threads: list[threading.Thread] = []
 
     @property
@@ -177,8 +179,28 @@ class Workload:
             for _ in range(transactions):
                 session.transaction(connection)
 
+    @contextmanager
+    def at_most(self, transactions: int) -> Iterator[None]:
+        """Only so many more (and one per session) meanwhile: what nobody takes does not grow with the machine's slowness."""
+        with self._changed:
+            self._limit = self.done["commit"] + transactions
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._limit = None
+                self._changed.notify_all()
+
+    def wait_until_allowed(self) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stop.is_set() or self._limit is None or self.done["commit"] < self._limit
+            )
+
     def stop(self) -> None:
-        self._stop.set()
+        with self._changed:
+            self._stop.set()
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive(), "a session of the workload hangs"
@@ -224,6 +246,7 @@ class Session:
             with self.connect() as connection:
                 while not stop.is_set():
                     self.transaction(connection)
+                    self.load.wait_until_allowed()
         except BaseException as error:  # noqa: BLE001 the main thread raises it
             self.load.fail(error)
 
