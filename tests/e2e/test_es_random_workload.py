@@ -106,7 +106,7 @@ def test_fifty_rounds(
     load: Workload, make_oneslot: Any, es: Elasticsearch, plain_programs: Programs, rng: random.Random, number: int
 ) -> None:
     identity = "FULL" if number % 2 else "as each table has it"
-    run_a_round(load, make_oneslot, es, plain_programs, rng, identity, kills=20)
+    run_a_round(load, make_oneslot, es, plain_programs, rng, identity, kills=8)
 
 
 def run_a_round(

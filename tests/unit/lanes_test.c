@@ -210,6 +210,7 @@ wait_passed(struct lanes *ls, uint64_t offset)
 {
     struct lanes_view v;
     for (lanes_look(ls, &v); v.passed < offset; lanes_look(ls, &v)) {
+        assert_false(v.is_fatal);
         struct pollfd p = {.fd = lanes_fd(ls), .events = POLLIN};
         (void)poll(&p, 1, 10000);
     }
