@@ -11,6 +11,7 @@ import pytest
 from harness.system import Programs
 
 from after_cut import AfterCut, Life, disks, life_of, preload
+from power_model import FAILED
 from scenario import FILE, Scenario, combined, sampled
 
 # role, label, up to which number, and the errors: a sync cannot fail for want of space here.
@@ -36,6 +37,7 @@ CALLS: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("sink", "fsync out", 1, ("EIO",)),
 ]
 Failure = tuple[str, str, int, str]
+PARTS = 5  # that can run beside each other
 # What ends the broker whatever else it might do about it: a commit or a sync that failed.
 ENDS = ("fdatasync data", "fsync data", "fsync .", "write data/log/SEG/data.mdb", "write data/state/data.mdb")
 
@@ -114,22 +116,33 @@ def life_with_failure(scenario: Scenario, programs: Programs, failure: Failure) 
     return life_of(log, scenario.disk, changes, (scenario.one.folder / FILE).read_bytes())
 
 
+def cuts(life: Life, rng: random.Random) -> set[int]:
+    """The points right behind the failure, where what it lost is missing, some others and the last. (All points of a
+    life without a failure are test_power_loss's.)"""
+    every = range(len(life.points))
+    failed = next((number for number, record in enumerate(life.records) if record.flags & FAILED), len(life.records))
+    behind = [number for number in every if life.points[number].at >= failed]
+    return set(behind[:5]) | set(rng.sample(every, 4)) | {every[-1]}
+
+
 @pytest.mark.sampled
+@pytest.mark.parametrize("part", range(PARTS))
 def test_a_power_cut_after_a_failed_sync_loses_nothing(
     make_scenario: Callable[..., Scenario],
     make_after: Callable[[Life], AfterCut],
     plain_programs: Programs,
     rng: random.Random,
     soak: bool,
+    part: int,
 ) -> None:
     scenario = make_scenario()
     scenario.expected_exits = {1}
-    failures = [f for f in every_failure(rng, soak) if f[3] == "EIO" and f[1].startswith(("fdata", "fsync", "write"))]
-    for failure in failures if soak else rng.sample(failures, 5):
+    every = [f for f in every_failure(rng, True) if f[3] == "EIO" and f[1].startswith(("fdata", "fsync", "write"))]
+    failures = every[part::PARTS]
+    for failure in failures if soak else rng.sample(failures, 1):
         life = life_with_failure(scenario, plain_programs, failure)
         after = make_after(life)
-        every = list(range(len(life.points)))
-        for point, disk in disks(life, set(every[::4] if soak else rng.sample(every, 6)) | {every[-1]}):
+        for point, disk in disks(life, cuts(life, rng)):
             problem = after.problem(point, disk)
             assert not problem, f"{failure}, then a power cut after {point.label}: {problem}"
         after.one.kill_all()
