@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 from typing import Any, Callable
+from urllib.parse import quote
 
 import pytest
 from harness import Elasticsearch, FakeES, Postgres, Search, make_search, wait_until
@@ -222,7 +223,7 @@ def test_a_row_with_a_very_long_key_is_read_again(search: Search, pg: Postgres) 
     pg.sql(f"INSERT INTO t VALUES (repeat('k', 100000), 'one', {BIG})")
     search.check()
     [(id, version)] = search.versions().items()
-    search.es.ask("DELETE", f"/public.t/_doc/{id}?refresh=true&version={version}&version_type=external_gte")
+    search.es.ask("DELETE", f"/public.t/_doc/{quote(id)}?refresh=true&version={version}&version_type=external_gte")
     pg.sql("UPDATE t SET v = 'two'")
     search.check()
     assert len(search.oneslot.changes(ops="read")) == 1
