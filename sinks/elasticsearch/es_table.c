@@ -119,8 +119,7 @@ is_of_this_log(const struct es_tables *t, const struct es_live *live)
 
 #define ELSE_INDEX                                                                             \
     "give the sink another `index`, or delete it and replay the sink from earliest (as long "  \
-    "as "                                                                                      \
-    "the log still has what it was first given: retain_age)"
+    "as the log still has what it was first given: retain_age)"
 
 /* What can be told without the table's schema. */
 static int
