@@ -40,6 +40,12 @@ internal_check_generation(const struct sink_row *row, uint64_t generation, struc
     if (generation == row->generation) {
         return 0;
     }
+    if (row->is_steered) {
+        return err_set(e, ERR_STEERED,
+            "sink '%s': session %" PRIu64
+            " is over: the sink was paused, resumed or moved, or a dead letter decided on",
+            row->name, generation);
+    }
     return err_set(e, ERR_FENCED,
         "sink '%s': session %" PRIu64 " is over; the newest is %" PRIu64, row->name, generation,
         row->generation);
@@ -100,6 +106,7 @@ open_session(struct broker *bk, const char *name, const struct api_sink_open *o,
         return err_set(e, ERR_PARSE, "sink '%s': its kind or its tables are too long", name);
     }
     row->generation++;
+    row->is_steered = false;
     return state_set_sink(bk->state, row, e);
 }
 

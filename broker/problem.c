@@ -25,6 +25,7 @@ problem_status(int code)
         return 404;
     case ERR_CONFLICT:
     case ERR_FENCED:
+    case ERR_STEERED:
     case ERR_FOREIGN:
         return 409;
     case ERR_GONE:

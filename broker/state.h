@@ -54,8 +54,9 @@ struct sink_row {
     uint64_t generation;           /* of its newest worker */
     char tables[STATE_TABLES_MAX]; /* comma-separated patterns; empty: all */
     bool is_paused;
-    uint64_t floor; /* where its unbroken history begins (sinks/sink.h); never above `next`
-                       unless it was moved back */
+    bool is_steered; /* what ended its newest session was an order, not another worker */
+    uint64_t floor;  /* where its unbroken history begins (sinks/sink.h); never above `next`
+                        unless it was moved back */
 };
 /* Of a sink that is seen for the first time, or again after it was forgotten: its generations
  * go on from the clock, so that no worker of a former life can be taken for the new one's. */
@@ -64,6 +65,8 @@ void state_first_row(struct sink_row *row, const char *name, uint64_t next);
 int state_sink(
     struct state *st, const char *name, struct sink_row *ret, struct err *e) MUST_CHECK;
 int state_set_sink(struct state *st, const struct sink_row *row, struct err *e) MUST_CHECK;
+/* Ends the session of row's worker by a person's order, once row is set. */
+void state_steer_sink(struct sink_row *row);
 int state_forget_sink(struct state *st, const char *name, struct err *e) MUST_CHECK;
 /* Copies up to max rows in the order of their names; returns how many there are. */
 size_t state_sinks(struct state *st, struct sink_row *to, size_t max);

@@ -32,7 +32,7 @@ steer_fence(struct broker *bk, const char *name, struct err *e)
     struct sink_row row;
     int rc = state_sink(bk->state, name, &row, e);
     if (rc == 0) {
-        row.generation++;
+        state_steer_sink(&row);
         rc = state_set_sink(bk->state, &row, e);
     }
     return rc;
@@ -73,7 +73,7 @@ set_paused(
     int rc = find_row(bk, name, row, e);
     if (rc == 0 && (row->is_paused != is_paused || !is_paused)) {
         row->is_paused = is_paused;
-        row->generation++;
+        state_steer_sink(row);
         rc = state_set_sink(bk->state, row, e);
     }
     (void)pthread_mutex_unlock(&bk->retain_lock);
@@ -276,7 +276,7 @@ move(struct broker *bk, const char *name, const struct steer_replay_args *a, str
         row.floor = ret->from.offset; /* what was passed over is missing in the target */
     }
     row.next = ret->from.offset;
-    row.generation++;
+    state_steer_sink(&row);
     rc = state_set_sink(bk->state, &row, e);
     ret->is_moved = rc == 0;
     return rc;

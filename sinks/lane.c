@@ -54,12 +54,20 @@ failed(struct lane *l, enum pace_from from, const struct err *e)
         return;
     }
     struct pace_step s = pace_failed(&l->pace, from, e->code, asked, now);
+    if (s.drop_session && !ls->view.is_over) {
+        ls->view.is_over = true;
+        ls->view.over = *e;
+        lanes_news(ls);
+    }
+    if (e->code == ERR_STEERED) { /* no failure; the next session clears it */
+        l->until_ms = INT64_MAX;
+        return;
+    }
     ls->view.error = *e;
     ls->view.delay_ms = s.delay_ms;
     ls->view.failures++;
     ls->view.retries++;
     ls->view.is_fatal = ls->view.is_fatal || s.exit;
-    ls->view.is_fenced = ls->view.is_fenced || s.drop_session;
     l->until_ms = now + s.delay_ms;
     l->is_failing = true;
     if (s.state == API_SINK_STOPPED) {

@@ -121,7 +121,7 @@ lanes_begin(struct lanes *ls, const struct lanes_session *s)
     ls->run.n = 0;
     ls->is_stopped = false;
     ls->stopped_until_ms = 0;
-    ls->view.is_fenced = false;
+    ls->view.is_over = false;
     for (unsigned i = 0; i < ls->n; i++) {
         ls->lane[i].x.generation = s->generation;
         ls->lane[i].is_failing = false;

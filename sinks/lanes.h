@@ -67,7 +67,8 @@ struct lanes_view {
     uint32_t lanes; /* in use at most */
     uint8_t state;  /* STARTING, RUNNING, RETRYING or STOPPED */
     struct err error;
-    bool is_fenced;    /* a call to the broker says that the session is over */
+    bool is_over;      /* a call to the broker says that the session is not good any more: */
+    struct err over;   /* why */
     bool is_fatal;     /* the process must end: error */
     int64_t delay_ms;  /* with RETRYING or STOPPED: how long from the failure on */
     uint64_t failures; /* grows with each: so that each is logged once */

@@ -23,9 +23,8 @@ pace_ok(struct pace *p, enum pace_from from)
     backoff_reset(from == PACE_BROKER ? &p->broker : &p->target);
 }
 
-/* A session that lasted was ended by a person's order, or by one worker that took over: no
- * reason to wait. Of two workers that take turns the one whose sessions are short waits longer
- * and longer. */
+/* A session that lasted was ended by one worker that took over: no reason to wait. Of two
+ * workers that take turns the one whose sessions are short waits longer and longer. */
 static int64_t
 fenced_ms(struct pace *p, int64_t now_ms)
 {
@@ -50,6 +49,9 @@ static struct pace_step
 broker_again(struct pace *p, int rc, int64_t retry_after_ms, int64_t now_ms)
 {
     struct pace_step s = {.state = API_SINK_RETRYING, .drop_session = true};
+    if (rc == ERR_STEERED) {
+        return s;
+    }
     if (rc == ERR_FENCED) {
         s.delay_ms = fenced_ms(p, now_ms);
         return s;

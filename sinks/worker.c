@@ -142,10 +142,11 @@ post_status(struct worker *w, struct err *e)
     w->status.generation = w->session.generation;
     w->status_ms = now;
     int rc = client_sink_status(w->control, w->c->name, &w->status, e);
-    if (rc != 0 && rc != ERR_FENCED && rc != ERR_STOPPING) {
+    bool is_over = rc == ERR_FENCED || rc == ERR_STEERED;
+    if (rc != 0 && !is_over && rc != ERR_STOPPING) {
         log_err(LOG_DEBUG, "status_failed", e, "will try again");
     }
-    return rc == ERR_FENCED ? rc : 0;
+    return is_over ? rc : 0;
 }
 
 /* ---- the session ---- */
@@ -332,8 +333,9 @@ step(struct worker *w, struct err *e)
         *e = w->view.error;
         return e->code;
     }
-    if (w->view.is_fenced) {
-        return err_set(e, ERR_FENCED, "%s", w->view.error.msg);
+    if (w->view.is_over) {
+        *e = w->view.over;
+        return e->code;
     }
     if (has_passed(w) && clock_mono_ms() >= commit_due_ms(w)) {
         return commit(w, e);
@@ -409,8 +411,8 @@ recover(struct worker *w, const struct err *e)
     if (s.drop_session) {
         drop_session(w);
     }
-    if (e->code == ERR_FENCED && s.delay_ms == 0) {
-        return 0; /* paused, resumed, moved or redriven: a person asked for it */
+    if (s.drop_session && s.delay_ms == 0) {
+        return 0; /* a person asked for it, or it had lasted */
     }
     w->retries++;
     w->status.retries++;

@@ -102,7 +102,8 @@ named_code(long status, struct str name, int deflt)
         long status;
         int code;
     } named[] = {{400, ERR_UNSUPPORTED}, {409, ERR_CONFLICT}, {409, ERR_FOREIGN},
-        {500, ERR_CORRUPT}, {507, ERR_REFUSED}, {503, ERR_NOSPACE}, {503, ERR_STOPPING}};
+        {409, ERR_STEERED}, {500, ERR_CORRUPT}, {507, ERR_REFUSED}, {503, ERR_NOSPACE},
+        {503, ERR_STOPPING}};
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
         if (named[i].status == status && str_is(name, err_name(named[i].code))) {
             return named[i].code;

@@ -279,9 +279,9 @@ statuses_and_codes_become_errors(void **state)
         {413, NULL, ERR_TOOBIG}, {416, NULL, ERR_BEYOND}, {429, NULL, ERR_BUSY},
         {500, NULL, ERR_PROTOCOL}, {503, NULL, ERR_BUSY}, {503, "NOSPACE", ERR_NOSPACE},
         {503, "STOPPING", ERR_STOPPING}, {409, "FOREIGN", ERR_FOREIGN},
-        {409, "FENCED", ERR_FENCED}, {500, "CORRUPT", ERR_CORRUPT},
-        {400, "UNSUPPORTED", ERR_UNSUPPORTED}, {503, "WHATEVER", ERR_BUSY},
-        {400, "NOSPACE", ERR_PARSE}, {302, NULL, ERR_PROTOCOL}};
+        {409, "FENCED", ERR_FENCED}, {409, "STEERED", ERR_STEERED},
+        {500, "CORRUPT", ERR_CORRUPT}, {400, "UNSUPPORTED", ERR_UNSUPPORTED},
+        {503, "WHATEVER", ERR_BUSY}, {400, "NOSPACE", ERR_PARSE}, {302, NULL, ERR_PROTOCOL}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char text[200];
         (void)snprintf(text, sizeof text,

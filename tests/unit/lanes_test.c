@@ -375,7 +375,7 @@ a_key_with_a_letter_bars_what_needs_its_value(void **state)
     lanes_halt(ls);
     lanes_look(ls, &v);
     assert_int_equal(v.passed, 5);
-    assert_true(v.is_fenced); /* nobody answers: the session is not good any more */
+    assert_true(v.is_over); /* nobody answers: the session is not good any more */
     for (size_t i = 0; i < kind.ngot; i++) {
         assert_int_equal(kind.got[i].is_barred, kind.got[i].offset == 5);
     }

@@ -28,6 +28,7 @@ each_failure_has_its_consequence(void **state)
             700}, /* as it asked */
         {PACE_BROKER, ERR_NOSPACE, API_SINK_RETRYING, false, false, false, 700, 700},
         {PACE_BROKER, ERR_FENCED, API_SINK_RETRYING, true, false, false, 500, 1000},
+        {PACE_BROKER, ERR_STEERED, API_SINK_RETRYING, true, false, false, 0, 0},
         {PACE_BROKER, ERR_GONE, API_SINK_STOPPED, false, false, false, 60000, 60000},
         {PACE_BROKER, ERR_BEYOND, API_SINK_STOPPED, false, false, false, 60000, 60000},
         {PACE_BROKER, ERR_PARSE, API_SINK_STOPPED, false, false, false, 60000, 60000},
@@ -98,6 +99,20 @@ two_workers_of_one_name_slow_each_other_down(void **state)
     assert_in_range(delay, PACE_FENCED_MIN_MS / 2, PACE_FENCED_MIN_MS);
 }
 
+static void
+orders_in_a_row_do_not_slow_the_worker_down(void **state)
+{
+    (void)state;
+    struct pace p;
+    pace_init(&p, 7);
+    for (int i = 0; i < 12; i++) {
+        pace_session_opened(&p, i);
+        assert_int_equal(pace_failed(&p, PACE_BROKER, ERR_STEERED, 0, i + 1).delay_ms, 0);
+    }
+    assert_in_range(pace_failed(&p, PACE_BROKER, ERR_FENCED, 0, 13).delay_ms, /* a first one */
+        PACE_FENCED_MIN_MS / 2, PACE_FENCED_MIN_MS);
+}
+
 int
 main(void)
 {
@@ -105,6 +120,7 @@ main(void)
         cmocka_unit_test(each_failure_has_its_consequence),
         cmocka_unit_test(delays_grow_to_their_limit_and_start_again_after_success),
         cmocka_unit_test(two_workers_of_one_name_slow_each_other_down),
+        cmocka_unit_test(orders_in_a_row_do_not_slow_the_worker_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,9 +132,9 @@ test_statuses(void **state)
         int code;
         unsigned status;
     } cases[] = {{ERR_PARSE, 400}, {ERR_UNSUPPORTED, 400}, {ERR_AUTH, 403}, {ERR_NOTFOUND, 404},
-        {ERR_CONFLICT, 409}, {ERR_FENCED, 409}, {ERR_GONE, 410}, {ERR_TOOBIG, 413},
-        {ERR_BEYOND, 416}, {ERR_BUSY, 503}, {ERR_NOSPACE, 503}, {ERR_CORRUPT, 500},
-        {ERR_IO, 500}};
+        {ERR_CONFLICT, 409}, {ERR_FENCED, 409}, {ERR_STEERED, 409}, {ERR_GONE, 410},
+        {ERR_TOOBIG, 413}, {ERR_BEYOND, 416}, {ERR_BUSY, 503}, {ERR_NOSPACE, 503},
+        {ERR_CORRUPT, 500}, {ERR_IO, 500}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         assert_int_equal(problem_status(cases[i].code), cases[i].status);
     }

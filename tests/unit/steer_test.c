@@ -102,12 +102,12 @@ truth(const struct json *j, const char *key)
 }
 
 static void
-assert_fenced(struct worker *w)
+assert_steered(struct worker *w)
 {
     struct err e;
     struct api_sink_status st = {.generation = w->session.generation};
-    assert_int_equal(commit(w, w->session.next, &e), ERR_FENCED);
-    assert_int_equal(client_sink_status(w->c, "search", &st, &e), ERR_FENCED);
+    assert_int_equal(commit(w, w->session.next, &e), ERR_STEERED);
+    assert_int_equal(client_sink_status(w->c, "search", &st, &e), ERR_STEERED);
 }
 
 /* ---- pause ---- */
@@ -123,7 +123,7 @@ test_pausing_ends_the_session(void **state)
     struct json *j = post(&w, "/sinks/search/pause", "{}", 200);
     assert_true(truth(j, "paused"));
     json_free(j);
-    assert_fenced(&w);
+    assert_steered(&w);
     open_session(&w);
     assert_true(w.session.is_paused);
     uint64_t generation = w.session.generation;
@@ -148,7 +148,7 @@ test_resuming(void **state)
     struct json *j = post(&w, "/sinks/search/resume", "{}", 200);
     assert_false(truth(j, "paused"));
     json_free(j);
-    assert_fenced(&w);
+    assert_steered(&w);
     open_session(&w);
     assert_false(w.session.is_paused);
     post_free(&w, "/sinks/nobody/pause", "{}", 404);
@@ -186,9 +186,13 @@ test_replay_moves_back(void **state)
     assert_int_equal(number(j, "records"), 6);
     assert_true(truth(j, "moved"));
     json_free(j);
-    assert_fenced(&w);
+    assert_steered(&w);
+    struct api_sink_session former = w.session;
     open_session(&w);
     assert_int_equal(w.session.next, w.earliest);
+    struct api_sink_status st = {
+        .generation = former.generation}; /* now another worker ended it */
+    assert_int_equal(client_sink_status(w.c, "search", &st, &e), ERR_FENCED);
     j = serve_json(&w.s, "/lag/search", 200);
     assert_int_equal(number(j, "records_behind"), 6);
     json_free(j);
@@ -369,11 +373,11 @@ test_a_letter_from_burial_to_its_end(void **state)
     j = post(&w, "/sinks/search/dead-letters/retry", body, 200);
     assert_int_equal(number(j, "letters"), 1);
     json_free(j);
-    assert_fenced(&w); /* so the worker learns of it */
-    assert_int_equal(bury(&w, w.earliest + 2, "k2", &e), ERR_FENCED);
+    assert_steered(&w); /* so the worker learns of it */
+    assert_int_equal(bury(&w, w.earliest + 2, "k2", &e), ERR_STEERED);
     struct api_raise r = {
         .generation = w.session.generation, .offset = w.tail, .key = STR("k1")};
-    assert_int_equal(client_raise(w.c, "search", &r, &e), ERR_FENCED);
+    assert_int_equal(client_raise(w.c, "search", &r, &e), ERR_STEERED);
     open_session(&w);
     assert_int_equal(client_letters(w.c, "search", 0, l, 4, &e), 2);
     assert_int_equal(l[0].state, API_LETTER_DEAD);
