@@ -274,11 +274,13 @@ rereads_ask(struct rereads *r, const struct api_reread *q, struct err *e)
 int
 rereads_list(struct rereads *r, uint64_t after, size_t max, struct buf *to, struct err *e)
 {
-    struct api_reread *list = xcalloc(API_LETTERS_MAX, sizeof *list);
     size_t n = 0;
     int rc = 0;
     (void)pthread_mutex_lock(&r->bs->lock);
-    for (size_t i = 0; rc == 0 && i < r->n && n < max && n < API_LETTERS_MAX; i++) {
+    max = max < API_LETTERS_MAX ? max : API_LETTERS_MAX;
+    max = max < r->n ? max : r->n;
+    struct api_reread *list = xcalloc(max, sizeof *list);
+    for (size_t i = 0; rc == 0 && i < r->n && n < max; i++) {
         const struct request *q = &r->request[i];
         if (q->id <= after) {
             continue;
