@@ -29,6 +29,7 @@ SETTINGS = {
     "log_min_messages": "warning",
     "log_replication_commands": "off",
     "track_commit_timestamp": "on",
+    "max_replication_slots": "40",
 }
 TABLE = """
 CREATE SCHEMA fabric;
@@ -86,9 +87,9 @@ class Bench:
 
     # --- the two sides
 
-    def oneslot(self, **log: Any) -> Oneslot:
+    def oneslot(self, slot: str = "oneslot", **log: Any) -> Oneslot:
         """A fresh installation whose slot exists; nothing of it runs."""
-        config = {"source": {"dsn": self.pg.dsn("oneslot", unix=True)}, "log": log, "sinks": None}
+        config = {"source": {"dsn": self.pg.dsn("oneslot", unix=True), "slot": slot}, "log": log, "sinks": None}
         one = Oneslot(self.programs, self.work, self.pg, ["fabric.user_data"], config)
         one.start_broker()
         one.wait_serving()
@@ -102,13 +103,13 @@ class Bench:
         wait_until(lambda: not self.pg.sql("SELECT 1 FROM pg_replication_slots WHERE active"), 30, "slots are free")
         self.pg.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots", user="postgres")
 
-    def create_slot(self) -> None:
-        self.pg.sql("SELECT pg_create_logical_replication_slot('alternative', 'pgoutput')", user="postgres")
+    def create_slot(self, slot: str = "theirs") -> None:
+        self.pg.sql("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot], user="postgres")
 
-    def recvlogical(self, target: str, end: str = "") -> list[str]:
+    def recvlogical(self, target: str, end: str = "", slot: str = "theirs") -> list[str]:
         bounds = ["--endpos", end, "--no-loop"] if end else ["--no-loop"]
         return [
-            *(str(self.pg.bin / "pg_recvlogical"), "-d", self.pg.dsn("oneslot", unix=True), "--slot", "alternative"),
+            *(str(self.pg.bin / "pg_recvlogical"), "-d", self.pg.dsn("oneslot", unix=True), "--slot", slot),
             *("--start", "-f", target, "-o", "proto_version=1", "-o", "publication_names=oneslot", "-F", "0"),
             *bounds,
         ]
@@ -127,10 +128,10 @@ class Bench:
                     out.write(bytes(1 << 20))
             path.unlink()
 
-    def time_alternative(self, end: str) -> tuple[float, float]:
+    def time_alternative(self, slot: str, end: str) -> tuple[float, float]:
         """Seconds, CPU seconds."""
         began = time.monotonic()
-        child = subprocess.Popen(self.recvlogical("/dev/null", end), env=base_environment(self.work.path))
+        child = subprocess.Popen(self.recvlogical("/dev/null", end, slot), env=base_environment(self.work.path))
         _, status, used = os.wait4(child.pid, 0)
         assert status == 0, f"pg_recvlogical ended with {status}"
         return time.monotonic() - began, used.ru_utime + used.ru_stime
@@ -150,29 +151,33 @@ class Bench:
         one.stop()
         return took, used
 
-    def pair(self, load: Callable[[], None], turn: int, mebibytes: int, **log: Any) -> dict[str, float]:
-        """One backlog, read by both, in turn."""
-        one = self.oneslot(**log)
-        self.create_slot()
+    def compare(self, load: Callable[[], None], mebibytes: int, **log: Any) -> dict[str, float]:
+        """Medians of one backlog read by both, in turn, through slots of their own."""
+        ones = [self.oneslot(f"ours_{turn}", **log) for turn in range(self.pairs)]
+        for turn in range(self.pairs):
+            self.create_slot(f"theirs_{turn}")
         load()
         end = self.end_lsn()
-        result: dict[str, float] = {"log_bytes": 0}
+        results = []
+        for turn, one in enumerate(ones):
+            result: dict[str, float] = {}
 
-        def ours() -> None:
-            self.warm(mebibytes)
-            before = self.log_bytes(one)
-            result["ours"], result["ours_cpu"] = self.time_oneslot(one, end)
-            result["log_bytes"] = self.log_bytes(one) - before
+            def ours() -> None:
+                self.warm(mebibytes)
+                before = self.log_bytes(one)
+                result["ours"], result["ours_cpu"] = self.time_oneslot(one, end)
+                result["log_bytes"] = self.log_bytes(one) - before
 
-        def theirs() -> None:
-            self.warm(mebibytes)
-            result["theirs"], result["theirs_cpu"] = self.time_alternative(end)
+            def theirs() -> None:
+                self.warm(mebibytes)
+                result["theirs"], result["theirs_cpu"] = self.time_alternative(f"theirs_{turn}", end)
 
-        for side in (ours, theirs) if turn % 2 == 0 else (theirs, ours):
-            side()
-        self.last = one
+            for side in (ours, theirs) if turn % 2 == 0 else (theirs, ours):
+                side()
+            results.append(result)
+            self.last = one
         self.drop_slots()
-        return result
+        return medians(results)
 
     @staticmethod
     def log_bytes(one: Oneslot) -> int:
@@ -243,7 +248,7 @@ def pgoutput_bytes(b: Bench, rows: int) -> int:
 
 def figure_big(b: Bench) -> None:
     n = 1_000_000 // b.scale
-    m = medians([b.pair(lambda: b.load_big(n), turn, 900) for turn in range(b.pairs)])
+    m = b.compare(lambda: b.load_big(n), 900)
     b.add(f"one transaction of {n:,} rows", *rates("rows", n, m), "ratio 1.0")
     b.add(
         "CPU s per 1,000,000 rows",
@@ -257,7 +262,7 @@ def figure_big(b: Bench) -> None:
 
 def figure_zstd(b: Bench) -> None:
     n = 1_000_000 // b.scale
-    m = medians([b.pair(lambda: b.load_big(n), turn, 900, compression="zstd") for turn in range(b.pairs)])
+    m = b.compare(lambda: b.load_big(n), 900, compression="zstd")
     per_byte = m["log_bytes"] / pgoutput_bytes(b, n)
     b.add("the same with zstd", f"{per_byte:.2f}", "-", "0.5")
     b.add("one transaction with zstd", *rates("rows", n, m), "-")
@@ -265,18 +270,14 @@ def figure_zstd(b: Bench) -> None:
 
 def figure_small(b: Bench) -> None:
     n = 200_000 // b.scale
-    m = medians([b.pair(lambda: b.load_batches(n, 1), turn, 400) for turn in range(b.pairs)])
+    m = b.compare(lambda: b.load_batches(n, 1), 400)
     b.add(f"{n:,} one-row transactions", *rates("transactions", n, m), "ratio 1.0")
 
 
 def figure_rolling(b: Bench) -> None:
     txns = 5_000 // b.scale
-    m = medians(
-        [
-            b.pair(lambda: b.load_batches(txns, 1000), turn, 2000, segment_bytes="256MiB", retain_bytes="512MiB")
-            for turn in range(b.pairs)
-        ]
-    )
+    rolling = {"segment_bytes": "256MiB", "retain_bytes": "512MiB"}
+    m = b.compare(lambda: b.load_batches(txns, 1000), 2000, **rolling)
     segments = len(list(b.last.data.glob("log/*")))
     b.add(
         f"{txns * 1000:,} rows in transactions of 1,000, rolling ({segments} segments left)",
