@@ -30,7 +30,8 @@ void internal_rereads_done(struct broker *bk, struct httpd_req *rq, struct str n
 /* The name in a path: only what the configuration allows as a sink's name can be one. */
 int internal_sink_name(struct str name, char to[STATE_NAME_MAX], struct err *e) MUST_CHECK;
 
-/* ERR_FENCED unless that is the sink's newest session. */
+/* ERR_FENCED unless that is the sink's newest session; ERR_STEERED if a person's order ended
+ * it. */
 int internal_check_generation(
     const struct sink_row *row, uint64_t generation, struct err *e) MUST_CHECK;
 

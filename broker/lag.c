@@ -210,14 +210,17 @@ find_or_add(struct lag *l, const struct sink_row *row)
 static void
 list_sinks(struct broker *bk, struct lag *l)
 {
-    size_t max = state_sinks(bk->state, NULL, 0); /* one more meanwhile shows the next time */
-    struct sink_row *row = xcalloc(max, sizeof *row);
-    size_t n = state_sinks(bk->state, row, max);
+    struct sink_row *row = NULL;
+    size_t n, max = 0;
+    while ((n = state_sinks(bk->state, row, max)) > max) {
+        max = n;
+        row = xreallocarray(row, max, sizeof *row);
+    }
     for (size_t i = 0; i < bk->conf->nsinks; i++) {
         const struct config_sink *c = &bk->conf->sinks[i];
         add_sink(l, c->name, config_kind_name(c->kind))->conf = c;
     }
-    for (size_t i = 0; i < n && i < max; i++) {
+    for (size_t i = 0; i < n; i++) {
         struct lag_sink *s = find_or_add(l, &row[i]);
         s->is_registered = true;
         s->next = row[i].next;

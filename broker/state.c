@@ -18,10 +18,10 @@ enum {
     DISK_BYTES = 1024 * 1024,
     VALUE_MAX = 16 * 1024,
     LEDGER_VERSION = 1,
-    SINK_VERSION = 3 /* 1: without is_paused and floor; 2: without is_steered */
+    SINK_VERSION = 2 /* 1: without is_paused and floor */
 };
 static const uint32_t ledger_fields[LEDGER_VERSION] = {11};
-static const uint32_t sink_fields[SINK_VERSION] = {5, 7, 8};
+static const uint32_t sink_fields[SINK_VERSION] = {5, 7};
 #define KEY_DEAD     STR("dead")
 #define KEY_LEDGER   STR("ledger")
 #define STATE_FOLDER "state"
@@ -90,7 +90,6 @@ put_sink(struct buf *b, const struct sink_row *s)
     mp_put_cstr(b, s->tables);
     mp_put_bool(b, s->is_paused);
     mp_put_u64(b, s->floor);
-    mp_put_bool(b, s->is_steered);
 }
 
 static int
@@ -114,7 +113,6 @@ get_sink(
     beside_text(&m, s.tables, sizeof s.tables);
     s.is_paused = version >= 2 && mp_bool(&m);
     s.floor = version >= 2 ? mp_u64(&m) : s.next;
-    s.is_steered = version >= 3 && mp_bool(&m);
     if (!mp_done(&m)) {
         return beside_damaged(bs, "a sink's offset", e);
     }

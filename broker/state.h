@@ -54,7 +54,8 @@ struct sink_row {
     uint64_t generation;           /* of its newest worker */
     char tables[STATE_TABLES_MAX]; /* comma-separated patterns; empty: all */
     bool is_paused;
-    bool is_steered; /* what ended its newest session was an order, not another worker */
+    bool is_steered; /* what ended its newest session was an order, not another worker; in
+                        memory only: after a restart its worker waits as after a rival */
     uint64_t floor;  /* where its unbroken history begins (sinks/sink.h); never above `next`
                         unless it was moved back */
 };

@@ -190,8 +190,8 @@ main(int argc, char **argv)
     if (a.help || a.version) {
         return print(a.help ? usage : "oneslot-replicator " ONESLOT_VERSION "\n");
     }
-    /* Few threads, and a rare large row: its memory goes back to the system as soon as it is
-     * freed. */
+    /* Few threads, and a rare row above a MiB: its memory goes back to the system as soon as it
+     * is freed. */
     (void)mallopt(M_ARENA_MAX, ARENAS);
     (void)mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
     (void)mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD);

@@ -59,9 +59,8 @@ failed(struct lane *l, enum pace_from from, const struct err *e)
         ls->view.over = *e;
         lanes_news(ls);
     }
-    if (e->code == ERR_STEERED) { /* no failure; the next session clears it */
-        l->until_ms = INT64_MAX;
-        return;
+    if (e->code == ERR_STEERED) {
+        return; /* no failure */
     }
     ls->view.error = *e;
     ls->view.delay_ms = s.delay_ms;
@@ -326,7 +325,7 @@ is_due(struct lane *l, int64_t *ret_until)
     struct lanes *ls = l->ls;
     int64_t now = clock_mono_ms();
     *ret_until = now + IDLE_MS;
-    if (ls->is_halted || ls->c.should_stop()) {
+    if (ls->is_halted || ls->view.is_over || ls->c.should_stop()) {
         return false;
     }
     int64_t until = l->until_ms > ls->stopped_until_ms ? l->until_ms : ls->stopped_until_ms;

@@ -35,8 +35,7 @@ struct pace {
 
 struct pace_step {
     uint8_t state;     /* enum api_sink_state */
-    bool drop_session; /* open another one before anything else; with no delay: an order, which
-                          is no failure */
+    bool drop_session; /* open another one before anything else */
     bool close_target; /* open it again: what was wrong may be in how it was opened */
     bool exit;         /* end the process without settling anything (P9) */
     int64_t delay_ms;

@@ -333,8 +333,9 @@ step(struct worker *w, struct err *e)
         *e = w->view.error;
         return e->code;
     }
-    if (w->view.is_over) {
+    if (w->view.is_over) { /* but for an order: sessions that are over soon are waited after */
         *e = w->view.over;
+        e->code = e->code == ERR_STEERED ? ERR_STEERED : ERR_FENCED;
         return e->code;
     }
     if (has_passed(w) && clock_mono_ms() >= commit_due_ms(w)) {
@@ -383,7 +384,7 @@ drop_session(struct worker *w)
     lanes_halt(w->lanes);
 }
 
-/* Waits for delay_ms or the stop, showing the state meanwhile. */
+/* Waits for delay_ms, an order or the stop, showing the state meanwhile. */
 static void
 pause_ms(struct worker *w, int64_t delay_ms)
 {
@@ -393,6 +394,9 @@ pause_ms(struct worker *w, int64_t delay_ms)
         int rc = keep_up(w, &e);
         if (rc != 0 && rc != ERR_BUSY && rc != ERR_NOSPACE) {
             drop_session(w);
+        }
+        if (rc == ERR_STEERED) {
+            return;
         }
         int64_t due = w->has_session ? next_due_ms(w) : until;
         wait_until(w, earlier(until, due > clock_mono_ms() ? due : clock_mono_ms() + 1));

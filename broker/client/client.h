@@ -1,10 +1,10 @@
 /* client: the broker as its other processes see it: one call per function of proto/api.h over
  * one kept-alive connection. A client is used by one thread at a time. It knows HTTP statuses
  * so that callers see only errors: CONNECT (the broker is not there; nothing was done), FENCED
- * (409: open a new session), NOSPACE and BUSY (503: nothing was done, the same call may be
- * repeated after `retry_after_ms`), CLOSED and TIMEOUT (the outcome is unknown), GONE (410),
- * BEYOND (416), AUTH (401/403), PARSE (400: a bug or another version), STOPPING. The sentence
- * is the broker's own `detail` where it sent one. */
+ * and STEERED (409: open a new session), NOSPACE and BUSY (503: nothing was done, the same call
+ * may be repeated after `retry_after_ms`), CLOSED and TIMEOUT (the outcome is unknown), GONE
+ * (410), BEYOND (416), AUTH (401/403), PARSE (400: a bug or another version), STOPPING. The
+ * sentence is the broker's own `detail` where it sent one. */
 #ifndef ONESLOT_CLIENT_CLIENT_H
 #define ONESLOT_CLIENT_CLIENT_H
 

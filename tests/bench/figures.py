@@ -29,7 +29,6 @@ SETTINGS = {
     "log_min_messages": "warning",
     "log_replication_commands": "off",
     "track_commit_timestamp": "on",
-    "max_replication_slots": "40",
 }
 TABLE = """
 CREATE SCHEMA fabric;
@@ -76,7 +75,7 @@ class Bench:
         self.scale = 50 if quick else 1
         self.work = WorkFolder()
         self.programs = Programs(REPO / "build", self.work)
-        self.pg = Postgres(self.work, SETTINGS)
+        self.pg = Postgres(self.work, {**SETTINGS, "max_replication_slots": str(2 * pairs + 10)})
         self.pg.start()
         self.pg.sql(TABLE)
         self.rows: list[tuple[str, str, str, str]] = []

@@ -111,10 +111,14 @@ def command(oneslot: Oneslot, *args: str, status: int = 0) -> str:
 
 def test_orders_in_a_row_are_followed_at_once(idle: Oneslot) -> None:
     """An order ends the worker's session, however young it is; that is no failure, and nothing to wait after."""
-    for count in range(1, 5):
+    def sessions() -> int:
+        return idle.log_text().count("prog=sink:file ev=session_opened")
+
+    for _ in range(4):
+        before = sessions()
         post(idle, "/sinks/file/replay", {"from": "earliest"})
         post(idle, "/sinks/file/resume")
-        idle.wait(lambda: idle.log_text().count("prog=sink:file ev=session_opened") > count, 30, "it is followed")
+        idle.wait(lambda: sessions() > before, 30, "it is followed")
         idle.wait_settled("file")
     assert not idle.log_contains("ev=sink_retrying")
 

@@ -17,6 +17,7 @@
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
+#include "sinks/pace.h"
 #include "sinks/worker.h"
 
 /* ---- the stop ---- */
@@ -67,6 +68,7 @@ static struct {
     bool stop_at_end; /* ask for the stop when everything is committed */
     uint8_t stop_at_state;
     bool stops_at_state;
+    bool steer_when_stopped; /* a person orders something once it stands */
     /* what came */
     unsigned sessions, commits, commits_after_stop;
     uint8_t last_state;
@@ -75,14 +77,21 @@ static struct {
 } br;
 
 static void
-respond_problem(struct httpd_req *rq, unsigned status, const char *detail)
+respond_problem_code(
+    struct httpd_req *rq, unsigned status, const char *detail, const char *code)
 {
     struct buf b;
     buf_init(&b, 1000);
-    buf_printf(&b, "{\"detail\":\"%s\"}", detail);
+    buf_printf(&b, "{\"detail\":\"%s\",\"code\":\"%s\"}", detail, code);
     httpd_add_header(rq, "Retry-After", "0");
     httpd_respond(rq, status, API_PROBLEM, &b);
     buf_fini(&b);
+}
+
+static void
+respond_problem(struct httpd_req *rq, unsigned status, const char *detail)
+{
+    respond_problem_code(rq, status, detail, "");
 }
 
 static void
@@ -213,6 +222,12 @@ handle_status(struct httpd_req *rq)
         s.last_error.n == 0 ? "" : s.last_error.p);
     if (br.stops_at_state && s.state == br.stop_at_state) {
         sig_stop();
+    }
+    if (br.steer_when_stopped && s.state == API_SINK_STOPPED) {
+        br.steer_when_stopped = false;
+        br.generation++;
+        respond_problem_code(rq, 409, "moved", "STEERED");
+        return;
     }
     struct buf none = {0};
     httpd_respond(rq, 204, NULL, &none);
@@ -554,6 +569,20 @@ a_gap_stops_the_sink_and_says_so(void **state)
 }
 
 static void
+an_order_ends_the_wait_of_a_sink_that_stands(void **state)
+{
+    (void)state;
+    struct err e;
+    br.gone_fetches = 1;
+    br.steer_when_stopped = true;
+    int64_t began_ms = clock_mono_ms();
+    assert_int_equal(run(&e), 0);
+    assert_all_got(0);
+    assert_int_equal(br.sessions, 2);
+    assert_true(clock_mono_ms() - began_ms < PACE_STOPPED_MS);
+}
+
+static void
 a_stop_waits_for_the_write_under_way_and_its_commit(void **state)
 {
     (void)state;
@@ -583,6 +612,7 @@ main(void)
         TEST(a_fenced_worker_opens_a_new_session_from_where_the_offset_stands),
         TEST(a_commit_whose_answer_got_lost_is_not_repeated_blindly),
         TEST(a_gap_stops_the_sink_and_says_so),
+        TEST(an_order_ends_the_wait_of_a_sink_that_stands),
         TEST(a_stop_waits_for_the_write_under_way_and_its_commit),
     };
     log_init("worker_test", LOG_ERROR);
