@@ -52,7 +52,7 @@ dead_folder_open(
 {
     struct beside_conf c = {.data_dir = data_dir,
         .name = DEAD_FOLDER,
-        .tables = {"m", "l", "b", "r"},
+        .tables = {"m", "l", "b", "r", "d"},
         .map_bytes = MAP_BYTES,
         .disk_bytes = DISK_BYTES};
     return beside_open(&c, uuid, ret, e);

@@ -17,7 +17,13 @@ enum { DEAD_LETTERS_MAX = 100000 };                  /* of one sink, with their 
 #define DEAD_FOLDER    "dead"
 
 /* The tables of the environment. */
-enum { DEAD_TABLE_META, DEAD_TABLE_LETTERS, DEAD_TABLE_RECORDS, DEAD_TABLE_REREADS };
+enum {
+    DEAD_TABLE_META,
+    DEAD_TABLE_LETTERS,
+    DEAD_TABLE_RECORDS,
+    DEAD_TABLE_REREADS,
+    DEAD_TABLE_DOUBTS
+};
 /* Opens DATA_DIR/dead for a log; see beside_open. */
 int dead_folder_open(const char *data_dir, const uint8_t uuid[API_UUID], struct beside *ret,
     struct err *e) MUST_CHECK;

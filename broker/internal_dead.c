@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/doubts.h"
 #include "broker/internal.h"
 #include "broker/problem.h"
 #include "proto/base/clock.h"
@@ -12,8 +13,9 @@
 #include "proto/base/xmalloc.h"
 
 enum {
-    RECORD_MAX = 512 * 1024 * 1024,                          /* beyond the quota */
-    LETTERS_BYTES = API_LETTERS_MAX * (2 * API_KEY_MAX + 64) /* of a page, at most */
+    RECORD_MAX = 512 * 1024 * 1024,                           /* beyond the quota */
+    LETTERS_BYTES = API_LETTERS_MAX * (2 * API_KEY_MAX + 64), /* of a page, at most */
+    DOUBTS_BYTES = 1024 * 1024                                /* of all of a sink's, at most */
 };
 
 static void
@@ -212,10 +214,35 @@ internal_sink_reread(struct broker *bk, struct httpd_req *rq, struct str name_in
         int n = api_get_rereads(httpd_body(rq), &q, 1, &e);
         rc = n < 0 ? n : n == 0 ? err_set(&e, ERR_PARSE, "no row to be read again") : 0;
     }
+    uint64_t slot = API_DOUBTS_MAX;
     if (rc == 0) {
-        rc = rereads_ask(bk->rereads, &q, &e);
+        rc = httpd_query_u64(rq, "doubt", 0, API_DOUBTS_MAX - 1, &slot, &e);
+    }
+    if (rc == 0) {
+        struct api_doubt d = {.slot = (uint32_t)slot, .offset = q.offset};
+        rc = rereads_ask(bk->rereads, &q, name, slot < API_DOUBTS_MAX ? &d : NULL, &e);
     }
     respond(rq, rc, &e, NULL);
+}
+
+void
+internal_sink_doubts(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
+{
+    char name[STATE_NAME_MAX];
+    struct err e;
+    struct buf auto_buf b;
+    buf_init(&b, DOUBTS_BYTES);
+    int rc = internal_sink_name(name_in_path, name, &e);
+    if (rc == 0) {
+        struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
+        int n = doubts_list(&bk->dead_folder, name, d, &e);
+        rc = n < 0 ? n : 0;
+        if (rc == 0) {
+            api_put_doubts(&b, d, (size_t)n);
+        }
+        free(d);
+    }
+    respond(rq, rc, &e, &b);
 }
 
 void

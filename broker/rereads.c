@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "broker/dead.h"
+#include "broker/doubts.h"
 #include "proto/base/bytes.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/xmalloc.h"
@@ -208,47 +209,73 @@ put_request(struct store_txn *t, uint64_t id, uint64_t offset, struct str row, s
                       : err_set(e, ERR_TOOBIG, "the key of a row to be read again is too long");
 }
 
+/* What one call of a worker makes durable: a request, a doubt, or both. */
+struct asked {
+    uint64_t id, offset;
+    struct str row; /* n 0: a request that stands already */
+    const char *sink;
+    const struct api_doubt *doubt;
+};
+
 static int
-write_request(struct rereads *r, uint64_t id, uint64_t offset, struct str row, struct err *e)
+put_asked(struct rereads *r, struct store_txn *t, const struct asked *a, struct err *e)
+{
+    char last[8];
+    int rc = 0;
+    put_be64(last, a->id > r->last_id ? a->id : r->last_id);
+    if (a->row.n > 0) {
+        rc = put_request(t, a->id, a->offset, a->row, e);
+    }
+    if (rc == 0 && a->row.n > 0) {
+        rc = store_put(t, DEAD_TABLE_META, KEY_LAST, (struct str){last, 8}, e);
+    }
+    return rc == 0 && a->doubt != NULL ? doubts_raise(t, a->sink, a->doubt, e) : rc;
+}
+
+static int
+write_asked(struct rereads *r, const struct asked *a, struct err *e)
 {
     auto_store_txn struct store_txn *txn = NULL;
-    char last[8];
-    put_be64(last, id > r->last_id ? id : r->last_id);
-    int rc = beside_begin(r->bs, row.n + STORE_PAGE, &txn, e);
-    if (rc == 0) {
-        rc = put_request(txn, id, offset, row, e);
+    if (a->row.n == 0 && a->doubt == NULL) {
+        return 0;
     }
+    int rc = beside_begin(r->bs, a->row.n + STORE_PAGE, &txn, e);
     if (rc == 0) {
-        rc = store_put(txn, DEAD_TABLE_META, KEY_LAST, (struct str){last, 8}, e);
+        rc = put_asked(r, txn, a, e);
     }
     return rc == 0 ? store_commit(take_ptr(&txn), e) : rc;
 }
 
 /* Under the lock. */
 static int
-ask(struct rereads *r, uint64_t offset, struct str row, struct err *e)
+ask(struct rereads *r, struct asked *a, struct err *e)
 {
-    struct request *q = find_row(r, row);
-    int rc = 0;
+    struct request *q = find_row(r, a->row);
     if (q != NULL) {
-        rc = offset > q->offset ? write_request(r, q->id, offset, row, e) : 0;
-        q->offset = rc == 0 && offset > q->offset ? offset : q->offset;
+        bool is_raised = a->offset > q->offset;
+        a->id = q->id;
+        a->row.n = is_raised ? a->row.n : 0;
+        int rc = write_asked(r, a, e);
+        q->offset = rc == 0 && is_raised ? a->offset : q->offset;
         return rc;
     }
-    if (r->n >= REREADS_MAX || r->bytes + row.n + REQUEST_BYTES > REREADS_BYTES_MAX) {
+    if (r->n >= REREADS_MAX || r->bytes + a->row.n + REQUEST_BYTES > REREADS_BYTES_MAX) {
         return err_set(e, ERR_BUSY,
             "%zu rows wait to be read again; more are taken when the replicator has read some",
             r->n);
     }
-    rc = write_request(r, r->last_id + 1, offset, row, e);
+    a->id = r->last_id + 1;
+    int rc = write_asked(r, a, e);
     if (rc == 0) {
-        keep(r, ++r->last_id, offset, row);
+        r->last_id = a->id;
+        keep(r, a->id, a->offset, a->row);
     }
     return rc;
 }
 
 int
-rereads_ask(struct rereads *r, const struct api_reread *q, struct err *e)
+rereads_ask(struct rereads *r, const struct api_reread *q, const char *sink,
+    const struct api_doubt *doubt, struct err *e)
 {
     struct api_reread row = *q;
     auto_buf struct buf b;
@@ -262,8 +289,9 @@ rereads_ask(struct rereads *r, const struct api_reread *q, struct err *e)
     if (!buf_ok(&b)) {
         return err_set(e, ERR_TOOBIG, "the key of a row to be read again is too long");
     }
+    struct asked a = {.offset = q->offset, .row = buf_str(&b), .sink = sink, .doubt = doubt};
     (void)pthread_mutex_lock(&r->bs->lock);
-    int rc = ask(r, q->offset, buf_str(&b), e);
+    int rc = ask(r, &a, e);
     r->stats.asked += rc == 0;
     (void)pthread_mutex_unlock(&r->bs->lock);
     return rc;

@@ -16,8 +16,10 @@ int rereads_open(struct beside *bs, struct rereads **ret, struct err *e) MUST_CH
 void rereads_close(struct rereads *r); /* accepts NULL */
 
 /* A row to be read again. One that waits already is raised to the higher offset and keeps its
- * id. ERR_BUSY: too many wait; nothing was done. */
-int rereads_ask(struct rereads *r, const struct api_reread *q, struct err *e) MUST_CHECK;
+ * id. doubt: of that sink, raised in the same commit; NULL: none. ERR_BUSY: too many wait;
+ * nothing was done. */
+int rereads_ask(struct rereads *r, const struct api_reread *q, const char *sink,
+    const struct api_doubt *doubt, struct err *e) MUST_CHECK;
 /* Appends the document of the oldest ones with an id above `after`, up to max
  * (api_put_rereads). */
 int rereads_list(

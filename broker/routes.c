@@ -71,6 +71,11 @@ static const struct route_param page_params[] = {
     {.name = NULL},
 };
 
+static const struct route_param reread_params[] = {
+    {.name = "doubt", .type = "integer", .help = "slot of the row's key"},
+    {.name = NULL},
+};
+
 const struct route routes[] = {
     {.method = "GET",
         .path = "/",
@@ -288,7 +293,13 @@ const struct route routes[] = {
         .path = API_SINKS "{sink}/reread",
         .summary = "A row to be read again",
         .handler = internal_sink_reread,
-        .flags = ROUTE_INTERNAL | ROUTE_ROW},
+        .flags = ROUTE_INTERNAL | ROUTE_ROW,
+        .params = reread_params},
+    {.method = "GET",
+        .path = API_SINKS "{sink}/doubts",
+        .summary = "Of which keys the target may lack a change",
+        .handler = internal_sink_doubts,
+        .flags = ROUTE_INTERNAL},
     {.method = "GET",
         .path = API_SINKS "{letter}",
         .summary = "SINK/letters/OFFSET: a dead letter's record",

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/doubts.h"
 #include "broker/lag.h"
 #include "broker/problem.h"
 #include "proto/base/json.h"
@@ -338,7 +339,8 @@ forget_report(struct broker *bk, const char *name)
     (void)pthread_mutex_unlock(&bk->report_lock);
 }
 
-/* Letters first: a crash between leaves a sink that is still known and can be forgotten again.
+/* The sink itself last: a crash between leaves a sink that is still known and can be forgotten
+ * again.
  */
 static int
 forget(struct broker *bk, const char *name, struct err *e)
@@ -346,6 +348,9 @@ forget(struct broker *bk, const char *name, struct err *e)
     struct sink_row row;
     (void)pthread_mutex_lock(&bk->retain_lock);
     int rc = find_row(bk, name, &row, e);
+    if (rc == 0) {
+        rc = doubts_forget(&bk->dead_folder, name, e);
+    }
     if (rc == 0) {
         rc = dead_forget(bk->dead, name, e);
     }

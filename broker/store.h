@@ -14,7 +14,7 @@
 #include "proto/base/err.h"
 #include "proto/base/str.h"
 
-enum { STORE_TABLES_MAX = 4, STORE_PAGE = 4096 };
+enum { STORE_TABLES_MAX = 5, STORE_PAGE = 4096 };
 /* A value of exactly this many bytes fills eight pages (16 bytes are LMDB's own header). */
 enum { STORE_EIGHT_PAGES = 8 * STORE_PAGE - 16 };
 

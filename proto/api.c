@@ -326,6 +326,32 @@ api_get_rereads(struct str bytes, struct api_reread *ret, size_t max, struct err
 }
 
 void
+api_put_doubts(struct buf *b, const struct api_doubt *d, size_t n)
+{
+    mp_put_array(b, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        mp_put_array(b, 2);
+        mp_put_u64(b, d[i].slot);
+        mp_put_u64(b, d[i].offset);
+    }
+}
+
+int
+api_get_doubts(struct str bytes, struct api_doubt *ret, size_t max, struct err *e)
+{
+    int n;
+    struct mp m = open_list(bytes, max, &n);
+    for (int i = 0; i < n && !m.failed; i++) {
+        m.failed = mp_array(&m) != 2 || m.failed;
+        uint64_t slot;
+        get_small(&m, API_DOUBTS_MAX - 1, &slot);
+        ret[i].slot = (uint32_t)slot;
+        ret[i].offset = mp_u64(&m);
+    }
+    return n < 0 || !mp_done(&m) ? bad_list("doubts", e) : n;
+}
+
+void
 api_put_rereads_done(struct buf *b, const struct api_reread_done *r, size_t n)
 {
     mp_put_array(b, (uint32_t)n);

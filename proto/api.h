@@ -37,7 +37,10 @@
  *
  *     GET  /internal/sinks/NAME/letters/OFFSET               -> the letter's record: a batch
  *
- *     POST /internal/sinks/NAME/reread   <- api_reread       durable before the answer
+ *     POST /internal/sinks/NAME/reread?doubt=  <- api_reread durable before the answer, and so
+ * is the doubt
+ *
+ *     GET  /internal/sinks/NAME/doubts   -> api_doubt, ...
  *
  *     GET  /internal/rereads?after=&max= -> api_reread, ...  for the replicator
  *
@@ -87,6 +90,7 @@ enum {
     API_KEY_MAX = 16 * 1024,      /* of a row (proto/record_key.h) */
     API_REREAD_MAX = 1024 * 1024, /* of a row to be read again: its key is sent as it is */
     API_LETTERS_MAX = 1000,       /* letters or rereads in one answer */
+    API_DOUBTS_MAX = 65536,       /* slots of a sink's doubts */
     API_KEY_COLS_MAX = 32         /* INDEX_MAX_KEYS */
 };
 #define API_APPEND_BODY_MAX 0x80000000ull /* one record of FRAME_MAX_PAYLOAD and its head */
@@ -307,6 +311,20 @@ struct api_reread {
 void api_put_rereads(struct buf *b, const struct api_reread *r, size_t n);
 int api_get_rereads(
     struct str bytes, struct api_reread *ret, size_t max, struct err *e) MUST_CHECK;
+
+/* Until a row has been read, and has come to the sink through the log, what the sink's target
+ * holds of its key lacks a change: no later record of that key may take a value from it. Such
+ * doubts are kept for good, and in bounded space: by slot, of which each key has one (the hash
+ * of proto/record_key, modulo API_DOUBTS_MAX), the highest offset of a record whose row was
+ * asked for. What the target holds with a version above it is proven. (A key that shares a slot
+ * is doubted without need: a row is read too often, never too seldom.) */
+struct api_doubt {
+    uint32_t slot;
+    uint64_t offset;
+};
+void api_put_doubts(struct buf *b, const struct api_doubt *d, size_t n);
+int api_get_doubts(
+    struct str bytes, struct api_doubt *ret, size_t max, struct err *e) MUST_CHECK;
 
 /* Answered requests: as rows in the log, or the row is gone (or its table, or its column),
  * which is counted. Every request with that id whose offset is below `read_at` goes; one that

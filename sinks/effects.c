@@ -103,7 +103,7 @@ effects_raise(struct effects *x, struct str key, bool is_prefix, uint64_t offset
 }
 
 int
-effects_ask(struct effects *x, const struct record *r, struct err *e)
+effects_ask(struct effects *x, const struct record *r, uint32_t doubt, struct err *e)
 {
     const struct schema *s = r->schema;
     const struct record_value *row = record_key_row(r);
@@ -120,5 +120,5 @@ effects_ask(struct effects *x, const struct record *r, struct err *e)
         q.key[q.nkeys].name = s->cols[i].name;
         q.key[q.nkeys++].text = row[i].text;
     }
-    return client_reread(x->client, x->name, &q, e);
+    return client_reread(x->client, x->name, &q, doubt, e);
 }

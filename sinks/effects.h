@@ -31,7 +31,8 @@ int effects_bury(struct effects *x, const struct record *r, struct str frame, ui
     bool is_whole, const char *reason, struct err *e) MUST_CHECK;
 int effects_raise(struct effects *x, struct str key, bool is_prefix, uint64_t offset,
     struct err *e) MUST_CHECK;
-/* For the row of a record that has a key. */
-int effects_ask(struct effects *x, const struct record *r, struct err *e) MUST_CHECK;
+/* For the row of a record that has a key; doubt: as in client_reread. */
+int effects_ask(
+    struct effects *x, const struct record *r, uint32_t doubt, struct err *e) MUST_CHECK;
 
 #endif

@@ -169,6 +169,7 @@ want_room(struct lane *l, size_t n)
     l->cur = xreallocarray(l->cur, n, sizeof *l->cur);
     l->records = xreallocarray(l->records, n, sizeof *l->records);
     l->barred = xreallocarray(l->barred, n, sizeof *l->barred);
+    l->floors = xreallocarray(l->floors, n, sizeof *l->floors);
     l->keys = xreallocarray(l->keys, n, sizeof *l->keys);
     l->verdicts = xreallocarray(l->verdicts, n, sizeof *l->verdicts);
     l->effects = xreallocarray(l->effects, n, sizeof *l->effects);
@@ -234,6 +235,7 @@ write_some(struct lane *l, size_t n, struct err *e)
     struct sink_batch b = {.records = l->records,
         .n = n,
         .barred = l->barred,
+        .floors = l->floors,
         .next = ls->window.passed,
         .tail = ls->tail,
         .floor = ls->session.floor};

@@ -140,12 +140,20 @@ reject(struct lane *l, const struct window_item *item, const char *reason, struc
     return rc == 0 && needs_values(l->ls) ? raise_former(l, item->r, e) : rc;
 }
 
+/* Of the hash of a key: item->hash. */
+static uint32_t
+slot_of(uint32_t hash)
+{
+    return hash % API_DOUBTS_MAX;
+}
+
 static int
 ask(struct lane *l, const struct window_item *item, struct err *e)
 {
     struct lanes *ls = l->ls;
+    uint32_t slot = needs_values(ls) ? slot_of(item->hash) : API_DOUBTS_MAX;
     (void)pthread_mutex_unlock(&ls->lock);
-    int rc = effects_ask(&l->x, item->r, e);
+    int rc = effects_ask(&l->x, item->r, slot, e);
     (void)pthread_mutex_lock(&ls->lock);
     if (rc == ERR_TOOBIG) {
         return reject(l, item,
@@ -153,6 +161,9 @@ ask(struct lane *l, const struct window_item *item, struct err *e)
     }
     if (rc == 0) { /* of the row that will be read: not the former one */
         ls->view.rereads++;
+        if (slot < API_DOUBTS_MAX) {
+            lanes_doubt(ls, slot, item->r->offset);
+        }
         rc = raise_former(l, item->r, e);
     }
     if (rc == 0 && item->is_letter) {
@@ -176,6 +187,28 @@ letter_before(struct lane *l, const struct record *r)
         (void)deadset_has(t, effects_former_key(&l->x, r), r->offset - 1, &first);
     }
     return first;
+}
+
+static uint64_t
+floor_of_slot(const struct lanes *ls, uint32_t slot)
+{
+    uint64_t floor = ls->doubts == NULL ? 0 : ls->doubts[slot] + 1;
+    return floor > ls->session.floor ? floor : ls->session.floor;
+}
+
+/* Below which version what the target holds of the record's key, or of the one it had, is no
+ * proof of a value. */
+static uint64_t
+floor_of(struct lane *l, const struct window_item *item)
+{
+    const struct lanes *ls = l->ls;
+    uint64_t floor = floor_of_slot(ls, slot_of(item->hash));
+    if (ls->doubts != NULL && record_is_key_change(item->r)) {
+        uint32_t former = frame_sum(0, effects_former_key(&l->x, item->r));
+        uint64_t of_former = floor_of_slot(ls, slot_of(former));
+        floor = of_former > floor ? of_former : floor;
+    }
+    return floor;
 }
 
 /* Settles the record as a letter that only makes sense behind the one at that offset. */
@@ -234,6 +267,7 @@ lane_prepare(struct lane *l, struct err *e)
             l->records[kept] = *item->r;
             l->keys[kept] = item->hash;
             l->barred[kept] = is_barred;
+            l->floors[kept] = floor_of(l, item);
             l->cur[kept++] = item;
         }
     }

@@ -34,6 +34,7 @@ lane_fini(struct lane *l)
     free(l->cur);
     free(l->records);
     free(l->barred);
+    free(l->floors);
     free(l->keys);
     free(l->verdicts);
     free(l->effects);
@@ -78,6 +79,8 @@ forget(struct lanes *ls)
     }
     window_reset(&ls->window, ls->session.next);
     deadset_reset(&ls->letters);
+    free(ls->doubts);
+    ls->doubts = NULL;
     lane_queue_forget_shapes(ls);
 }
 
@@ -134,6 +137,23 @@ lanes_add_letter(struct lanes *ls, const struct api_letter *letter)
 {
     (void)pthread_mutex_lock(&ls->lock);
     deadset_add(&ls->letters, letter);
+    (void)pthread_mutex_unlock(&ls->lock);
+}
+
+void
+lanes_doubt(struct lanes *ls, uint32_t slot, uint64_t offset)
+{
+    if (ls->doubts == NULL) {
+        ls->doubts = xcalloc(API_DOUBTS_MAX, sizeof *ls->doubts);
+    }
+    ls->doubts[slot] = offset > ls->doubts[slot] ? offset : ls->doubts[slot];
+}
+
+void
+lanes_add_doubt(struct lanes *ls, const struct api_doubt *doubt)
+{
+    (void)pthread_mutex_lock(&ls->lock);
+    lanes_doubt(ls, doubt->slot, doubt->offset);
     (void)pthread_mutex_unlock(&ls->lock);
 }
 

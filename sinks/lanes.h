@@ -34,13 +34,15 @@ struct lanes *lanes_open(const struct lanes_conf *c);
 /* Waits for writes under way. Accepts NULL. */
 void lanes_close(struct lanes *ls);
 
-/* What a session says; nothing may be under way (lanes_halt). Letters are forgotten. */
+/* What a session says; nothing may be under way (lanes_halt). Letters and doubts
+ * are forgotten. */
 struct lanes_session {
     uint8_t uuid[16];
     uint64_t generation, epoch, next, floor;
 };
 void lanes_begin(struct lanes *ls, const struct lanes_session *s);
 void lanes_add_letter(struct lanes *ls, const struct api_letter *letter);
+void lanes_add_doubt(struct lanes *ls, const struct api_doubt *doubt);
 /* The next letter that a person wants to be sent once more, from that offset on. */
 bool lanes_next_retry(struct lanes *ls, uint64_t from, uint64_t *ret_offset);
 /* Lets them work. */

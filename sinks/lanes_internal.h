@@ -27,6 +27,7 @@ struct lane {
     size_t ncur, cur_cap;
     struct record *records; /* of cur, side by side for the kind */
     bool *barred;
+    uint64_t *floors;
     uint32_t *keys;
     struct sink_verdict *verdicts;
     uint8_t *effects;
@@ -52,6 +53,7 @@ struct lanes {
     uint64_t tail; /* of the log, as of the last batch */
     struct window window;
     struct deadset letters;
+    uint64_t *doubts; /* offset by slot (struct api_doubt), 0: none; NULL: none at all */
     struct verdict_run run;
     uint32_t
         *shapes; /* ids of the schema versions seen in this session: open addressing, 0 free */
@@ -79,14 +81,16 @@ void lane_queue_forget_shapes(struct lanes *ls);
 void *lane_main(void *arg);
 
 /* lane_settle.c: with the lock; they let go of it for calls. */
-/* Before a write: settles what need not be written, marks what is barred, and fills records,
- * keys and barred of the first n of l->cur. May leave fewer. */
+/* Before a write: settles what need not be written, marks what is barred or doubted, and fills
+ * records, keys, barred and floors of the first n of l->cur. May leave fewer. */
 int lane_prepare(struct lane *l, struct err *e) MUST_CHECK;
 /* After it: carries out the effects of cur[0..n) and settles. An error is the broker's; what
  * was not carried out stays in cur. */
 int lane_settle(struct lane *l, size_t n, struct err *e) MUST_CHECK;
 
-/* lanes.c: tells main thread and lanes that something has changed. */
+/* lanes.c */
+void lanes_doubt(struct lanes *ls, uint32_t slot, uint64_t offset); /* with the lock */
+/* Tells main thread and lanes that something has changed. */
 void lanes_news(struct lanes *ls);
 
 #endif

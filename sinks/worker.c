@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include "broker/client/client.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
+#include "proto/base/xmalloc.h"
 #include "sinks/lanes.h"
 #include "sinks/pace.h"
 
@@ -169,6 +171,17 @@ load_letters(struct worker *w, struct err *e)
 }
 
 static int
+load_doubts(struct worker *w, struct err *e)
+{
+    auto_free struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
+    int n = client_doubts(w->control, w->c->name, d, e);
+    for (int i = 0; i < n; i++) {
+        lanes_add_doubt(w->lanes, &d[i]);
+    }
+    return n < 0 ? n : 0;
+}
+
+static int
 open_session(struct worker *w, struct err *e)
 {
     struct api_sink_open o = {.kind = str_from(w->c->ops->name),
@@ -202,6 +215,9 @@ static int
 begin(struct worker *w, struct err *e)
 {
     int rc = w->session.letters > 0 ? load_letters(w, e) : 0;
+    if (rc == 0 && (w->c->ops->flags & SINK_NEEDS_VALUES) != 0) {
+        rc = load_doubts(w, e);
+    }
     if (rc != 0) {
         return rc;
     }

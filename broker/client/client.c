@@ -349,12 +349,24 @@ client_letter(
 }
 
 int
-client_reread(struct client *c, const char *name, const struct api_reread *r, struct err *e)
+client_reread(struct client *c, const char *name, const struct api_reread *r, uint32_t doubt,
+    struct err *e)
 {
     struct buf auto_buf b;
     buf_init(&b, API_REREAD_MAX);
     api_put_rereads(&b, r, 1);
-    return large_call(c, "POST", sink_path(c, name, "/reread"), &b, e);
+    (void)sink_path(c, name, "/reread");
+    if (doubt < API_DOUBTS_MAX) {
+        buf_printf(&c->path, "?doubt=%" PRIu32, doubt);
+    }
+    return large_call(c, "POST", buf_cstr(&c->path), &b, e);
+}
+
+int
+client_doubts(struct client *c, const char *name, struct api_doubt *ret, struct err *e)
+{
+    int rc = large_call(c, "GET", sink_path(c, name, "/doubts"), NULL, e);
+    return rc != 0 ? rc : api_get_doubts(buf_str(&c->answer.body), ret, API_DOUBTS_MAX, e);
 }
 
 int

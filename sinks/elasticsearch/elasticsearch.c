@@ -386,6 +386,7 @@ send_rows(
         .former = w->fold.former,
         .barred = b->barred,
         .is_reread = w->is_reread,
+        .floors = b->floors,
         .floor = b->floor};
     size_t n = 0;
     int rc = 0;
@@ -434,7 +435,8 @@ write_alone(
         return es_truncate_run(&es->parts, v->table->alias, r->offset, verdict, e);
     }
     bool is_barred = b->barred != NULL && b->barred[0];
-    return es_move_run(&es->parts, v, r, is_barred, b->floor, verdict, e);
+    uint64_t floor = b->floors != NULL ? b->floors[0] : b->floor;
+    return es_move_run(&es->parts, v, r, is_barred, floor, verdict, e);
 }
 
 static bool

@@ -31,9 +31,10 @@ void es_want_fini(struct es_want *w);
 
 struct es_toast_batch {
     const struct record *records;
-    const size_t *former; /* of es_fold */
-    const bool *barred;   /* NULL: none */
-    bool *is_reread;      /* set: to be read again */
+    const size_t *former;   /* of es_fold */
+    const bool *barred;     /* NULL: none */
+    bool *is_reread;        /* set: to be read again */
+    const uint64_t *floors; /* NULL: `floor` for each */
     uint64_t floor;
 };
 

@@ -218,6 +218,23 @@ def test_an_unchanged_value_without_a_document_is_read_again(search: Search, pg:
     assert {change["new"]["id"] for change in search.oneslot.changes(ops="read")} == {2, 4}
 
 
+def test_a_row_that_waits_to_be_read_again_lends_no_value(search: Search, pg: Postgres) -> None:
+    """[7] The first update cannot be proven (the document does not know the column's new name), so the document lacks
+    its `b`; the second one could take `b` from there, and the third carries it to another key."""
+    begin(search, "id int PRIMARY KEY, a text, b text")
+    pg.sql(f"INSERT INTO t VALUES (1, {BIG}, {BIG}), (3, {BIG}, {BIG})")
+    search.check()
+    pg.sql("ALTER TABLE t RENAME a TO a2")
+    in_one_transaction(
+        pg,
+        f"UPDATE t SET b = {BIG}",
+        "UPDATE t SET a2 = 'x'",
+        "UPDATE t SET id = 2 WHERE id = 1",
+    )
+    search.check()
+    assert len(search.oneslot.changes(ops="read")) >= 1, "the case happened"
+
+
 def test_a_row_with_a_very_long_key_is_read_again(search: Search, pg: Postgres) -> None:
     begin(search, "id text PRIMARY KEY, v text, big text")
     pg.sql(f"INSERT INTO t VALUES (repeat('k', 100000), 'one', {BIG})")

@@ -326,6 +326,20 @@ rereads(void **state)
     assert_int_equal(got[1].nkeys, 0);
     REFUSES_LISTS(api_get_rereads, &b, struct api_reread, 2);
 
+    struct buf auto_buf u;
+    buf_init(&u, 1024);
+    struct api_doubt doubts[2] = {
+        {.slot = 0, .offset = 9}, {.slot = API_DOUBTS_MAX - 1, .offset = 1}};
+    struct api_doubt read[2];
+    api_put_doubts(&u, doubts, 2);
+    assert_int_equal(api_get_doubts(buf_str(&u), read, 2, &e), 2);
+    assert_memory_equal(read, doubts, sizeof doubts);
+    REFUSES_LISTS(api_get_doubts, &u, struct api_doubt, 2);
+    buf_reset(&u, 1024);
+    doubts[1].slot = API_DOUBTS_MAX;
+    api_put_doubts(&u, doubts, 2);
+    assert_int_equal(api_get_doubts(buf_str(&u), read, 2, &e), ERR_PARSE);
+
     struct buf auto_buf d;
     buf_init(&d, 1024);
     struct api_reread_done done[1] = {{.id = 1, .read_at = 9, .is_gone = true}}, back[1];

@@ -1,8 +1,9 @@
-/* dead, rereads: what is there after each step, and after each step and a reopening: nothing is
- * kept but what is on disk. */
+/* dead, rereads, doubts: what is there after each step, and after each step and a reopening:
+ * nothing is kept but what is on disk. */
 #include "log_support.h"
 
 #include "broker/dead.h"
+#include "broker/doubts.h"
 #include "broker/rereads.h"
 #include "proto/base/bytes.h"
 #include "proto/base/cleanup.h"
@@ -560,7 +561,7 @@ static void
 ask(struct folder *f, struct api_reread q)
 {
     struct err e;
-    support_ok(rereads_ask(f->r, &q, &e), &e);
+    support_ok(rereads_ask(f->r, &q, "s", NULL, &e), &e);
 }
 
 /* The first id above `after`; 0: none. */
@@ -658,7 +659,64 @@ test_rows_are_counted(void **state)
     struct err e;
     struct api_reread bad = row(1, "t", "a");
     bad.nkeys = 0;
-    assert_int_equal(rereads_ask(f.r, &bad, &e), ERR_PARSE);
+    assert_int_equal(rereads_ask(f.r, &bad, "s", NULL, &e), ERR_PARSE);
+    folder_fini(&f);
+}
+
+/* ---- doubts ---- */
+
+static void
+ask_with(struct folder *f, const char *sink, uint64_t offset, uint32_t slot)
+{
+    struct err e;
+    struct api_reread q = row(offset, "t", "a");
+    struct api_doubt d = {.slot = slot, .offset = offset};
+    support_ok(rereads_ask(f->r, &q, sink, &d, &e), &e);
+}
+
+/* "SLOT OFFSET; ..." of a sink. */
+static void
+expect_doubts(struct folder *f, const char *sink, const char *want)
+{
+    struct err e;
+    struct buf auto_buf text;
+    struct api_doubt *d = calloc(API_DOUBTS_MAX, sizeof *d);
+    buf_init(&text, 1 << 20);
+    reopen(f);
+    int n = doubts_list(&f->bs, sink, d, &e);
+    assert_true(n >= 0);
+    for (int i = 0; i < n; i++) {
+        buf_printf(&text, "%u %llu; ", d[i].slot, (unsigned long long)d[i].offset);
+    }
+    assert_string_equal(buf_cstr(&text), want);
+    free(d);
+}
+
+/* They outlive the answer, never go back, and are each sink's own: also where the row waits
+ * already, at a higher offset. */
+static void
+test_doubts_stay(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct err e;
+    folder_init(&f);
+    expect_doubts(&f, "s", "");
+    ask_with(&f, "s", 9, 300);
+    ask_with(&f, "s", 5, 2);
+    ask_with(&f, "s", 7, 300);
+    ask_with(&f, "s", 8, 2);
+    ask_with(&f, "sink", 4, 65535);
+    ask_with(&f, "r", 3, 0);
+    struct api_reread_done done = {.id = 1, .read_at = 100};
+    support_ok(rereads_done(f.r, &done, 1, &e), &e);
+    expect_behind(&f, 0, 0);
+    expect_doubts(&f, "s", "2 8; 300 9; ");
+    expect_doubts(&f, "sink", "65535 4; ");
+    support_ok(doubts_forget(&f.bs, "s", &e), &e);
+    expect_doubts(&f, "s", "");
+    expect_doubts(&f, "sink", "65535 4; ");
+    expect_doubts(&f, "r", "0 3; ");
     folder_fini(&f);
 }
 
@@ -682,6 +740,7 @@ main(void)
         cmocka_unit_test(test_damaged_and_newer_letters_are_refused),
         cmocka_unit_test(test_rows_wait_until_they_are_read),
         cmocka_unit_test(test_rows_are_counted),
+        cmocka_unit_test(test_doubts_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,6 +41,7 @@ setup(void **state)
     memset(is_reread, 0, sizeof is_reread);
     memset(is_barred, 0, sizeof is_barred);
     batch.floor = 0;
+    batch.floors = NULL;
     put_update(0, 20, "n\"20", U);
     put_update(1, 21, U, U);
     return 0;
@@ -117,6 +118,10 @@ test_which_document_is_trusted(void **state)
     batch.floor = 20;
     check_with(doc_at(19, SOURCE), ES_TOAST_NOTHING, true);
     batch.floor = 0;
+    const uint64_t floors[2] = {20, 0};
+    batch.floors = floors;
+    check_with(doc_at(19, SOURCE), ES_TOAST_NOTHING, true);
+    batch.floors = NULL;
     is_barred[0] = true;
     check_with(doc_at(19, SOURCE), ES_TOAST_NOTHING, true);
 }

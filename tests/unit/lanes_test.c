@@ -77,6 +77,7 @@ static struct {
     struct written {
         uint64_t offset;
         bool is_barred;
+        uint64_t floor;
     } got[3 * MAX]; /* accepted, in the order of their writes */
     size_t ngot, writes;
     bool alone_broken; /* something was written beside a barrier */
@@ -86,6 +87,7 @@ static struct {
     int retries;
     int busy; /* so many writes are pushed back */
     size_t largest;
+    uint64_t asks;         /* this offset is REREAD */
     enum verdict of_moves; /* of key changes; UNSET: as of others */
 } kind;
 
@@ -132,8 +134,9 @@ judge(struct sink *s, const struct sink_batch *b, struct sink_verdict *v, struct
             v[i] = (struct sink_verdict){kind.of_moves, "no moves"};
             continue;
         }
-        v[i].verdict = b->barred[i] ? VERDICT_REREAD : VERDICT_DONE;
-        kind.got[kind.ngot++] = (struct written){offset, b->barred[i]};
+        bool is_reread = b->barred[i] || offset == kind.asks;
+        v[i].verdict = is_reread ? VERDICT_REREAD : VERDICT_DONE;
+        kind.got[kind.ngot++] = (struct written){offset, b->barred[i], b->floors[i]};
     }
     return 0;
 }
@@ -442,7 +445,9 @@ static struct {
     } buried[OFFSETS];
     uint64_t raised[OFFSETS]; /* of an id: up to here; 0: of the whole table */
     unsigned raises;
-    bool is_wrong; /* something came that is not understood */
+    bool takes_rereads;     /* else they are too large */
+    struct api_doubt doubt; /* the last one */
+    bool is_wrong;          /* something came that is not understood */
 } broker;
 
 static int
@@ -481,6 +486,21 @@ raise_letters(struct httpd_req *rq)
     broker.raised[r.is_prefix ? 0 : id_of(r.key)] = r.offset;
 }
 
+static unsigned
+take_reread(struct httpd_req *rq)
+{
+    struct api_reread q;
+    struct err e;
+    uint64_t slot = API_DOUBTS_MAX;
+    if (!broker.takes_rereads) {
+        return 413;
+    }
+    broker.is_wrong = broker.is_wrong || api_get_rereads(httpd_body(rq), &q, 1, &e) != 1 ||
+                      httpd_query_u64(rq, "doubt", 0, API_DOUBTS_MAX - 1, &slot, &e) != 0;
+    broker.doubt = (struct api_doubt){.slot = (uint32_t)slot, .offset = q.offset};
+    return 204;
+}
+
 static void
 handle(struct httpd_req *rq, void *arg)
 {
@@ -493,7 +513,7 @@ handle(struct httpd_req *rq, void *arg)
     } else if (str_is(httpd_path(rq), "/internal/sinks/out/raise")) {
         raise_letters(rq);
     } else if (str_is(httpd_path(rq), "/internal/sinks/out/reread")) {
-        status = 413;
+        status = take_reread(rq);
     } else {
         broker.is_wrong = true;
     }
@@ -768,6 +788,44 @@ a_key_change_that_cannot_be_asked_for_raises_its_former_key(void **state)
     lanes_close(ls);
 }
 
+/* The row of 5 is asked for: until it has come, what the target holds of its key is no proof,
+ * over a new session too, and neither is it for the key that its row moves to. */
+static void
+what_waits_to_be_read_again_is_doubted(void **state)
+{
+    (void)state;
+    struct lanes *ls = start_as(&kind_ops, broker.path);
+    const struct row log[5] = {{.id = 1, .op = FRAME_UPDATE, .is_partial = true},
+        {.id = 1, .op = FRAME_UPDATE, .is_partial = true},
+        {.id = 2, .op = FRAME_UPDATE, .is_partial = true},
+        {.id = 3, .was = 1, .op = FRAME_UPDATE}, {.id = 1, .op = FRAME_UPDATE}};
+    broker.takes_rereads = true;
+    begin_again(ls, 5);
+    kind.asks = 5;
+    feed(ls, 5, log, 1);
+    lanes_run(ls);
+    wait_passed(ls, 6);
+    feed(ls, 6, log + 1, 1);
+    wait_passed(ls, 7);
+    assert_int_equal(kind.got[0].floor, 0);
+    assert_int_equal(kind.got[1].floor, 6);
+    assert_int_equal(broker.doubt.offset, 5);
+    struct api_doubt kept = broker.doubt;
+    lanes_halt(ls);
+    lanes_begin(
+        ls, &(struct lanes_session){.generation = 3, .epoch = 1, .next = 7, .floor = 2});
+    lanes_add_doubt(ls, &kept);
+    for (size_t i = 0; i < 3; i++) {
+        feed(ls, 7 + i, log + 2 + i, 1);
+        lanes_run(ls);
+        wait_passed(ls, 8 + i);
+    }
+    assert_int_equal(kind.got[2].floor, 2);
+    assert_int_equal(kind.got[3].floor, 6);
+    assert_int_equal(kind.got[4].floor, 6);
+    lanes_close(ls);
+}
+
 #define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, open_broker, close_broker)
 
 int
@@ -786,6 +844,7 @@ main(void)
         WITH_BROKER(what_is_older_than_a_key_change_is_not_held),
         WITH_BROKER(where_values_are_needed_a_rejected_key_change_raises_its_former_key),
         WITH_BROKER(a_key_change_that_cannot_be_asked_for_raises_its_former_key),
+        WITH_BROKER(what_waits_to_be_read_again_is_doubted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

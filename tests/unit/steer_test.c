@@ -514,10 +514,15 @@ test_rows_to_be_read_again(void **state)
         .table = STR("t"),
         .nkeys = 1,
         .key = {{STR("id"), STR("7")}}};
-    support_ok(client_reread(w.c, "search", &q, &e), &e);
-    assert_int_equal(client_reread(w.c, "nobody", &q, &e), ERR_NOTFOUND);
+    support_ok(client_reread(w.c, "search", &q, 70, &e), &e);
+    struct api_doubt *doubts = calloc(API_DOUBTS_MAX, sizeof *doubts);
+    assert_int_equal(client_doubts(w.c, "search", doubts, &e), 1);
+    assert_int_equal(doubts[0].slot, 70);
+    assert_int_equal(doubts[0].offset, w.earliest);
+    free(doubts);
+    assert_int_equal(client_reread(w.c, "nobody", &q, 70, &e), ERR_NOTFOUND);
     q.nkeys = 0;
-    assert_int_equal(client_reread(w.c, "search", &q, &e), ERR_PARSE);
+    assert_int_equal(client_reread(w.c, "search", &q, API_DOUBTS_MAX, &e), ERR_PARSE);
     assert_int_equal(client_rereads(w.c, 0, got, 4, &e), 1);
     assert_int_equal(got[0].offset, w.earliest);
     assert_true(str_is(got[0].key[0].text, "7"));
