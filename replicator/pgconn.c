@@ -643,6 +643,13 @@ pgconn_consume(struct pgconn *c)
     }
 }
 
+bool
+pgconn_is_lost(struct pgconn *c)
+{
+    pgconn_consume(c);
+    return c->is_broken;
+}
+
 int
 pgconn_fd(const struct pgconn *c)
 {

@@ -61,6 +61,8 @@ size_t pgconn_largest(const struct pgconn *c);
 /* Reads what the socket holds, without waiting. A lost connection shows in pgconn_receive,
  * behind the messages that still came: call that until it returns 0 before polling again. */
 void pgconn_consume(struct pgconn *c);
+/* Whether a connection on which nothing is asked has ended; never waits. */
+bool pgconn_is_lost(struct pgconn *c);
 int pgconn_fd(const struct pgconn *c);
 /* Sends one CopyData message (a standby status); never waits: 1 when something is still unsent,
  * else 0. What the socket did not take goes with the next call, or with pgconn_flush. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ enum {
     /* or so often while the server asks: beside a busy database it asks at every step, and each
      * is a sync */
     ASKED_IDLE_US = 200 * 1000,
+    WATCH_US = 1000000,      /* an append that takes longer may not end soon */
     HOLD_US = 3 * 1000000,   /* the longest that rows being read hold the stream up */
     ASK_CONNECT_MS = 5000,   /* as long as CATALOG_KEY_MS: together below wal_sender_timeout */
     LARGE_MESSAGE = 32 << 20 /* a connection that has seen one is replaced when it is quiet */
@@ -40,8 +42,9 @@ enum {
 
 struct stream {
     const struct stream_conf *conf;
-    struct pgconn *pg;     /* conf->replication */
-    struct pgconn *asking; /* NULL until a table under FULL comes */
+    struct pgconn *pg;       /* conf->replication */
+    struct pgconn *asking;   /* NULL until a table under FULL comes */
+    struct pgconn *watching; /* NULL unless an append does not end */
     struct sender *sender;
     struct reread *reread;
     struct feed feed;
@@ -256,6 +259,36 @@ take_durable(struct stream *st, struct err *e)
     return 0;
 }
 
+/* ---- a server that stops ---- */
+
+/* A server that is told to stop ends ordinary connections first and then waits until all that
+ * it has sent is acknowledged (PostgreSQL, walsender.c: WalSndDone), which a full log or a full
+ * disk holds up for as long as it lasts. So while an append does not end, an ordinary
+ * connection tells when to let go; what was not acknowledged is sent again. */
+static int
+let_server_stop(struct stream *st, struct err *e)
+{
+    if (sender_is_idle(st->sender)) {
+        pgconn_close(st->watching);
+        st->watching = NULL;
+        return 0;
+    }
+    if (st->watching != NULL) {
+        return pgconn_is_lost(st->watching)
+                   ? err_set(e, ERR_CLOSED,
+                         "PostgreSQL ends its connections; it is probably shutting down")
+                   : 0;
+    }
+    if (st->now_us - st->handed_us < WATCH_US) {
+        return 0;
+    }
+    struct pgconn_conf c = *st->conf->plain;
+    c.connect_timeout_ms = ASK_CONNECT_MS;
+    int rc = pgconn_open(&c, &st->watching, e);
+    st->status_is_due = true; /* that may have taken a while */
+    return rc;
+}
+
 /* ---- rows read from tables ---- */
 
 /* An append that says nothing new; its answer tells where the log ends. */
@@ -448,6 +481,10 @@ until_next_timer_us(const struct stream *st)
     if (reread_stage(st->reread) == REREAD_HELD && st->held_us + HOLD_US < at_us) {
         at_us = st->held_us + HOLD_US + 1;
     }
+    bool will_watch = !sender_is_idle(st->sender) && st->watching == NULL;
+    if (will_watch && st->handed_us + WATCH_US < at_us) {
+        at_us = st->handed_us + WATCH_US;
+    }
     return at_us > st->now_us ? at_us - st->now_us : 0;
 }
 
@@ -459,11 +496,12 @@ block(struct stream *st, struct err *e)
     bool is_held = st->held.n > 0 || is_standing(st);
     short events = (short)((is_held ? 0 : POLLIN) | (st->has_unsent ? POLLOUT : 0));
     /* Without events a closed socket would still wake us, again and again. */
-    struct pollfd fds[4] = {{.fd = events == 0 ? -1 : pgconn_fd(st->pg), .events = events},
+    struct pollfd fds[] = {{.fd = events == 0 ? -1 : pgconn_fd(st->pg), .events = events},
         {.fd = sender_fd(st->sender), .events = POLLIN},
         {.fd = st->conf->stop_fd, .events = POLLIN},
-        {.fd = reread_fd(st->reread), .events = POLLIN}};
-    if (ppoll(fds, 4, &timeout, NULL) < 0 && errno != EINTR) {
+        {.fd = reread_fd(st->reread), .events = POLLIN},
+        {.fd = st->watching == NULL ? -1 : pgconn_fd(st->watching), .events = POLLIN}};
+    if (ppoll(fds, sizeof fds / sizeof fds[0], &timeout, NULL) < 0 && errno != EINTR) {
         return err_set_sys(e, ERR_IO, errno, "ppoll");
     }
     uint64_t count;
@@ -518,6 +556,9 @@ turn(struct stream *st, struct err *e)
     }
     if (rc == 0) {
         rc = submit_if_due(st, e);
+    }
+    if (rc == 0) {
+        rc = let_server_stop(st, e);
     }
     if (rc == 0) {
         rc = status_if_due(st, e);
@@ -627,13 +668,15 @@ stream_run(const struct stream_conf *c, bool *ret_renews, struct err *e)
     log_info("stream_end", "received=" LSN_FMT " acked=" LSN_FMT,
         LSN_ARG(ack_write_lsn(&st.feed.ack)), LSN_ARG(st.told_lsn));
     if (rc != ERR_STOPPING && !sender_is_idle(st.sender)) {
-        /* The append under way may hang for a while. */
+        /* The append under way may hang for a while: neither people nor the server wait. */
         monitor_set_state(c->monitor, API_SOURCE_RETRYING, e->msg);
+        (void)shutdown(pgconn_fd(st.pg), SHUT_RDWR);
     }
     reread_close(st.reread);
     sender_close(st.sender);
     feed_fini(&st.feed);
     pgconn_close(st.asking);
+    pgconn_close(st.watching);
     *ret_renews = st.renews;
     return rc;
 }

@@ -1,6 +1,7 @@
 /* stream: the loop between PostgreSQL's socket and the broker: reads what has arrived, hands
  * batches to the sender, acknowledges what is durable. It never waits for the disk: while both
- * batches are full it stops reading and goes on sending status. */
+ * batches are full it stops reading and goes on sending status, and lets go of a server that
+ * wants to stop. */
 #ifndef ONESLOT_REPLICATOR_STREAM_H
 #define ONESLOT_REPLICATOR_STREAM_H
 

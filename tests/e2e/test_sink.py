@@ -315,6 +315,28 @@ def test_block_stops_reading_and_goes_on_when_the_sink_does(pg: Postgres, make_o
     assert oneslot.lag()["source"]["last_error"] is None
 
 
+def test_a_server_can_stop_while_the_log_is_full(pg: Postgres, make_oneslot: Make) -> None:
+    """It waits for an acknowledgement that cannot come: the replicator lets go of it."""
+    oneslot = make_oneslot(pg, config={"sinks": TWO_SINKS, "log": FULL | {"when_full": "block"}})
+    begin(pg, oneslot)
+    insert(pg, 1, 10)
+    oneslot.wait_caught_up(pg)
+
+    def is_full() -> bool:
+        return "retain_bytes" in str(oneslot.lag()["source"]["last_error"])
+
+    fill(pg, oneslot, "slow", is_full)
+    for _ in range(2):
+        assert pg.stop("fast") < 5
+        pg.start()
+        oneslot.wait(lambda: pg.slot()["active_pid"] is not None, 60, "the slot is read again")
+        insert(pg, *_next_hundred(pg), size=2000)
+        oneslot.wait(is_full, 60, "the log is still full")
+    oneslot.kill("sink:slow", signal.SIGCONT)
+    for sink in TWO_SINKS:
+        check_file(pg, oneslot, sink)
+
+
 def test_evict_gives_the_slow_sink_an_explicit_gap(pg: Postgres, make_oneslot: Make) -> None:
     oneslot = make_oneslot(pg, config={"sinks": TWO_SINKS, "log": FULL | {"when_full": "evict"}})
     begin(pg, oneslot)
