@@ -2,13 +2,13 @@
  * prints them); what a table cannot say is checked by the functions behind them. */
 #include "proto/config.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "proto/base/cleanup.h"
+#include "proto/base/listen.h"
 #include "proto/base/log.h"
 #include "proto/base/xmalloc.h"
 #include "proto/dsn.h"
@@ -205,21 +205,6 @@ is_name(const char *text, const char *allowed)
 }
 
 static bool
-is_loopback(const char *host)
-{
-    struct in_addr v4;
-    struct in6_addr v6;
-
-    if (strcmp(host, "localhost") == 0) {
-        return true;
-    }
-    if (inet_pton(AF_INET, host, &v4) == 1) {
-        return ntohl(v4.s_addr) >> 24 == 127;
-    }
-    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
-static bool
 parse_port(const char *text, uint16_t *ret)
 {
     size_t n = strlen(text);
@@ -257,7 +242,7 @@ check_listen(const struct conf_node *root, struct config *c, struct err *e)
             "[::1]:7432");
     }
     c->listen_host = xstrndup(host, n);
-    if (!is_loopback(c->listen_host)) {
+    if (!listen_is_loopback(str_from(c->listen_host))) {
         return conf_error(at, e,
             "`listen` beyond this machine is not in this version, since access control comes "
             "later; use 127.0.0.1, [::1] or localhost");

@@ -3,6 +3,8 @@
 
 #include <strings.h>
 
+#include "proto/base/listen.h"
+
 /* Cuts ":PORT" off; false when what follows the colon is no port. */
 static bool
 cut_port(struct str *host)
@@ -38,8 +40,13 @@ http_guard_host(struct str host, bool is_unix)
     if (!cut_port(&host)) {
         return false;
     }
-    return str_is_caseless(host, "localhost") || str_is_caseless(host, "127.0.0.1") ||
-           str_is_caseless(host, "[::1]") || (is_unix && str_is_caseless(host, "oneslot"));
+    if (is_unix && str_is_caseless(host, "oneslot")) {
+        return true;
+    }
+    if (host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']') {
+        host = (struct str){host.p + 1, host.n - 2};
+    }
+    return listen_is_loopback(host);
 }
 
 bool

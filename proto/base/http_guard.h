@@ -26,9 +26,10 @@ bool http_guard_has_body(const struct http_guard *g);
 /* What Content-Length says; UINT64_MAX also for more than fits; 0 when there is none. */
 uint64_t http_guard_body_bytes(const struct http_guard *g);
 
-/* Is this Host header a name of the loopback interface (localhost, 127.0.0.1, [::1], with or
- * without a port)? Anything else may be DNS rebinding. On our Unix socket "oneslot" is a name
- * of ours too. */
+/* Is this Host header a name of the loopback interface (localhost or a numeric address that
+ * listen_is_loopback knows, with or without a port)? Any other name may be DNS rebinding; a
+ * number cannot be bound to another address. On our Unix socket "oneslot" is a name of ours
+ * too. */
 bool http_guard_host(struct str host, bool is_unix);
 /* Is this Content-Type one that a web page cannot send elsewhere without the server's consent
  * (application/json or application/msgpack, parameters ignored)? */

@@ -1,10 +1,10 @@
 /* listen: see listen.h. Owns nothing: descriptors go to the caller. Knows nothing of HTTP. */
 #include "proto/base/listen.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -208,4 +208,25 @@ listen_tcp(const char *host, uint16_t port, int *ret_fd, uint16_t *ret_port, str
     }
     *ret_fd = fd;
     return 0;
+}
+
+bool
+listen_is_loopback(struct str host)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in_addr v4;
+    struct in6_addr v6;
+
+    if (str_is_caseless(host, "localhost")) {
+        return true;
+    }
+    if (host.n == 0 || host.n >= sizeof text || memchr(host.p, '\0', host.n) != NULL) {
+        return false;
+    }
+    memcpy(text, host.p, host.n);
+    text[host.n] = '\0';
+    if (inet_pton(AF_INET, text, &v4) == 1) {
+        return ntohl(v4.s_addr) >> 24 == 127;
+    }
+    return inet_pton(AF_INET6, text, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }

@@ -4,6 +4,7 @@ bodies, connections and time; files that other users cannot open; and /openapi.j
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -126,11 +127,24 @@ def test_listen_takes_localhost_and_ipv6(make_oneslot: Callable[..., Oneslot]) -
     named.change_config(listen=f"localhost:{named.port}")
     named.start_broker()
     named.wait_serving()
+    assert asked_by_name("localhost", named.port) == 200
+    numbered = make_oneslot()
+    numbered.change_config(listen=f"127.0.0.2:{numbered.port}")
+    numbered.start_broker()
+    numbered.wait(lambda: asked_by_name("127.0.0.2", numbered.port) == 200, 20, "it answers at 127.0.0.2")
     if os.path.exists("/proc/net/if_inet6") and "00000000000000000000000000000001" in Path("/proc/net/if_inet6").read_text():
         six = make_oneslot()
         six.change_config(listen=f"[::1]:{six.port}")
         six.start_broker()
-        wait_until(lambda: socket.create_connection(("::1", six.port), 5).close() is None, 20, "it listens on ::1")
+        six.wait(lambda: asked_by_name("::1", six.port) == 200, 20, "it answers at ::1")
+
+
+def asked_by_name(host: str, port: int) -> int:
+    """The status of a request to the configured address, which the client names in its Host."""
+    connection = http.client.HTTPConnection(host, port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status
 
 
 # --- bounds

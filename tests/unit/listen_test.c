@@ -145,6 +145,38 @@ bad_addresses_are_refused(void **state)
     }
 }
 
+static void
+loopback_is_known_in_every_spelling(void **state)
+{
+    static const struct {
+        struct str host;
+        bool is_loopback;
+    } rows[] = {
+        {STR("localhost"), true},
+        {STR("LocalHost"), true},
+        {STR("127.0.0.1"), true},
+        {STR("127.255.255.255"), true},
+        {STR("::1"), true},
+        {STR("0:0:0:0:0:0:0:1"), true},
+        {STR("::0.0.0.1"), true},
+        {STR(""), false},
+        {STR("[::1]"), false},
+        {STR("126.255.255.255"), false},
+        {STR("128.0.0.0"), false},
+        {STR("::"), false},
+        {STR("::ffff:127.0.0.1"), false},
+        {STR("127.0.0.1\0.example.com"), false},
+        {STR("localhost.example.com"), false},
+        {STR("0000:0000:0000:0000:0000:0000:0000:0000:0000:0001"), false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        print_message("%.*s\n", (int)rows[i].host.n, rows[i].host.p);
+        assert_int_equal(listen_is_loopback(rows[i].host), rows[i].is_loopback);
+    }
+}
+
 int
 main(void)
 {
@@ -155,6 +187,7 @@ main(void)
         cmocka_unit_test(bad_paths_are_refused),
         cmocka_unit_test(a_taken_port_is_named),
         cmocka_unit_test(bad_addresses_are_refused),
+        cmocka_unit_test(loopback_is_known_in_every_spelling),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
