@@ -23,9 +23,10 @@
  * counts, so these follow the options of the dsn. */
 #define PINNED_OPTIONS                                                                         \
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c timezone=UTC"       \
-    " -c bytea_output=hex -c lc_monetary=C -c search_path= -c standard_conforming_strings=on"  \
-    " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"       \
-    " -c wal_sender_timeout=60000 -c client_min_messages=warning"
+    " -c bytea_output=hex -c lc_monetary=C -c search_path= -c quote_all_identifiers=off"       \
+    " -c standard_conforming_strings=on -c statement_timeout=0 -c lock_timeout=0"              \
+    " -c idle_in_transaction_session_timeout=0 -c wal_sender_timeout=60000"                    \
+    " -c client_min_messages=warning"
 
 enum {
     DEFAULT_CONNECT_MS = 10 * 1000,

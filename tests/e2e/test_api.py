@@ -430,6 +430,83 @@ def test_values_of_every_type(pg: Postgres, oneslot: Oneslot) -> None:
     assert_tables_equal(pg, fold(oneslot.changes()), ["public.t"])
 
 
+# Whatever a role or a database can set that changes a value's text, and more that one might think does.
+ODD_SETTINGS = {
+    "DateStyle": "'German'",
+    "IntervalStyle": "'iso_8601'",
+    "TimeZone": "'Asia/Kathmandu'",
+    "timezone_abbreviations": "'India'",
+    "extra_float_digits": "'-15'",
+    "bytea_output": "'escape'",
+    "lc_monetary": "'C.UTF-8'",
+    "lc_numeric": "'C.UTF-8'",
+    "lc_time": "'C.UTF-8'",
+    "search_path": "'public'",
+    "quote_all_identifiers": "'on'",
+    "xmlbinary": "'hex'",
+    "xmloption": "'document'",
+    "array_nulls": "'off'",
+    "standard_conforming_strings": "'off'",
+    "default_text_search_config": "'pg_catalog.german'",
+    "client_encoding": "'LATIN1'",
+    "client_min_messages": "'error'",
+}
+
+
+@pytest.mark.parametrize("target", ["ROLE oneslot", "DATABASE app"])
+def test_settings_of_the_role_and_the_database_change_no_text(pg: Postgres, oneslot: Oneslot, target: str) -> None:
+    pg.sql(
+        """
+        CREATE TABLE t (id int PRIMARY KEY, day date, ts timestamp, at timestamptz, clock timetz, span interval,
+            days daterange, ats tstzrange, f8 float8, spot point, raw bytea, raws bytea[], money money, doc xml,
+            words text[], of_class regclass, own regclass, of_type regtype, of_proc regproc, of_procedure regprocedure,
+            of_operator regoperator, of_role regrole, of_schema regnamespace, of_config regconfig, acl aclitem, txt text)
+        """
+    )
+    for name, value in ODD_SETTINGS.items():
+        pg.sql(f"ALTER {target} SET {name} = {value}", user="postgres")
+    start(oneslot)
+    pg.sql(
+        """
+        INSERT INTO t VALUES (1, '2026-01-02', '2026-01-02 03:04:05', '2026-01-02 03:04:05+02', '03:04:05+02',
+            '1 year 2 days 03:04:05', '[2026-01-02,2026-01-04)', '[2026-01-02 00:00:00+00,)', 0.1::float8 + 0.2, '(0.1,0.3)',
+            decode('00ff0a', 'hex'), ARRAY[decode('00', 'hex')], 12.5, xmlparse(CONTENT '<a>1</a><b/>'), ARRAY['a', NULL],
+            'pg_catalog.pg_class', 'public.t', 'int4', 'pg_sleep', 'abs(int4)', '+(int4,int4)', 'oneslot', 'public',
+            'pg_catalog.english', 'app=r/postgres', chr(382) || chr(8364))
+        """
+    )
+    oneslot.wait_durable(pg)
+    (change,) = oneslot.changes()
+    assert change["new"] == {
+        "id": 1,
+        "day": "2026-01-02",
+        "ts": "2026-01-02 03:04:05",
+        "at": "2026-01-02 01:04:05+00",
+        "clock": "03:04:05+02",
+        "span": "1 year 2 days 03:04:05",
+        "days": "[2026-01-02,2026-01-04)",
+        "ats": '["2026-01-02 00:00:00+00",)',
+        "f8": 0.30000000000000004,
+        "spot": "(0.1,0.3)",
+        "raw": "\\x00ff0a",
+        "raws": '{"\\\\x00"}',
+        "money": "$12.50",
+        "doc": "<a>1</a><b/>",
+        "words": "{a,NULL}",
+        "of_class": "pg_class",
+        "own": "public.t",
+        "of_type": "integer",
+        "of_proc": "pg_sleep",
+        "of_procedure": "abs(integer)",
+        "of_operator": "+(integer,integer)",
+        "of_role": "oneslot",
+        "of_schema": "public",
+        "of_config": "english",
+        "acl": "app=r/postgres",
+        "txt": "ž€",
+    }
+
+
 def test_keys_old_values_and_unchanged_columns(pg: Postgres, oneslot: Oneslot) -> None:
     pg.sql(
         """

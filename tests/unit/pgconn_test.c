@@ -140,8 +140,8 @@ test_settings_are_pinned_behind_the_dsn(void **state)
     (void)state;
     static const char *const pinned[] = {"datestyle=ISO", "intervalstyle=postgres",
         "extra_float_digits=3", "timezone=UTC", "bytea_output=hex", "lc_monetary=C",
-        "search_path= ", "standard_conforming_strings=on", "statement_timeout=0",
-        "wal_sender_timeout=60000", "client_min_messages=warning"};
+        "search_path= ", "quote_all_identifiers=off", "standard_conforming_strings=on",
+        "statement_timeout=0", "wal_sender_timeout=60000", "client_min_messages=warning"};
     char path[120], packet[4096] = {0};
     int fd = listen_silently(path);
     char *dsn =

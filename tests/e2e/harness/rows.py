@@ -19,6 +19,7 @@ _PINNED = (
     "SET IntervalStyle = 'postgres'",
     "SET bytea_output = 'hex'",
     "SET extra_float_digits = 3",
+    "SET quote_all_identifiers = off",
 )
 _BOOL, _INTS, _FLOATS, _JSON = 16, (20, 21, 23), (700, 701), (114, 3802)
 # A domain counts as what it is made of.
