@@ -73,8 +73,10 @@ find_reasons(struct broker *bk, struct reasons *r)
         add_reason(r, "no space left on the disk of data_dir", "");
     }
     if (writer_is_full(bk->writer)) {
-        add_reason(
-            r, "the log has reached retain_bytes and a sink still needs its oldest part", "");
+        add_reason(r,
+            "the log has reached retain_bytes and its oldest segment cannot go: a sink still "
+            "needs it, or it is damaged",
+            "");
     }
     keeper_stats(bk->keeper, &k);
     if (k.last_error[0] != '\0') {

@@ -169,6 +169,7 @@ keeper_main(void *arg)
     while (wait_for_work(k, ms)) {
         struct err why;
         bool is_well = true;
+        writer_recheck_space(k->conf.writer);
         if (seal_all(k, &why) != 0) {
             report(k, &why);
             is_well = false;

@@ -1,6 +1,6 @@
 /* keeper: the housekeeping thread: seals the segments that the writer has left, removes what
- * retention lets go, says when the log is full. It runs on a signal from the writer and every
- * few seconds. */
+ * retention lets go, says when the log is full and when the disk is no longer. It runs on a
+ * signal from the writer and every few seconds. */
 #ifndef ONESLOT_BROKER_KEEPER_H
 #define ONESLOT_BROKER_KEEPER_H
 

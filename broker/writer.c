@@ -1,6 +1,7 @@
 #include "broker/writer.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,11 @@ struct writer {
     bool has_first;
     struct pack_entry first;
     atomic_uint_fast64_t proven;
-    atomic_bool is_full, is_out_of_space;
+    atomic_bool is_full;
+    /* What the append needs that was refused for want of space; 0: there is space. Written only
+     * together with the measurement it follows from, under the lock: the last one counts. */
+    pthread_mutex_t space_lock;
+    atomic_uint_fast64_t space_need;
     atomic_uint_fast64_t appends, commits, records, transactions, bytes, duplicates;
 };
 
@@ -69,6 +74,7 @@ writer_new(const struct writer_conf *c, struct writer **ret, struct err *e)
     w->state = c->state;
     w->data_dir = xstrdup(c->data_dir);
     w->is_broken = true; /* until a session is opened */
+    (void)pthread_mutex_init(&w->space_lock, NULL);
     segwrite_init(&w->out, c->is_packed);
     int rc = segwrite_use(&w->out, journal_newest(w->journal), e);
     if (rc != 0) {
@@ -89,6 +95,7 @@ writer_free(struct writer *w)
     }
     segwrite_fini(&w->out);
     announced_reset(&w->announced);
+    (void)pthread_mutex_destroy(&w->space_lock);
     free(w->data_dir);
     free(w);
 }
@@ -603,20 +610,31 @@ take_frames(struct writer *w, struct append *a, bool needs_commit, struct err *e
 
 /* ---- appending ---- */
 
+/* *ret_free is below need where the answer is that there is not enough. */
+static int
+measure_space(struct writer *w, uint64_t need, uint64_t *ret_free, struct err *e)
+{
+    (void)pthread_mutex_lock(&w->space_lock);
+    int rc = fs_free_bytes(w->data_dir, ret_free, e);
+    if (rc == 0) {
+        atomic_store(&w->space_need, *ret_free < need ? need : 0);
+    }
+    (void)pthread_mutex_unlock(&w->space_lock);
+    return rc;
+}
+
 /* Asked before anything is written: a commit that fails for want of space would end the process
  * (P9). */
 static int
 check_space(struct writer *w, size_t bytes, struct err *e)
 {
+    uint64_t need = 2 * (uint64_t)bytes + SPACE_RESERVE;
     uint64_t free_bytes;
-    int rc = fs_free_bytes(w->data_dir, &free_bytes, e);
+    int rc = measure_space(w, need, &free_bytes, e);
     if (rc != 0) {
         return rc;
     }
-    uint64_t need = 2 * (uint64_t)bytes + SPACE_RESERVE;
-    bool is_out = free_bytes < need;
-    atomic_store(&w->is_out_of_space, is_out);
-    if (is_out) {
+    if (free_bytes < need) {
         return err_set(e, ERR_NOSPACE,
             "the disk of %s has %" PRIu64 " KiB left and the next write may need %" PRIu64
             " KiB; free some space (nothing is lost: PostgreSQL keeps its WAL meanwhile)",
@@ -633,9 +651,10 @@ check_full(const struct writer *w, struct err *e)
         return 0;
     }
     return err_set(e, ERR_BUSY,
-        "the log has reached retain_bytes and a sink still needs its oldest segment (see "
-        "/lag); reading from "
-        "PostgreSQL goes on when the sink has moved on");
+        "the log has reached retain_bytes and its oldest segment cannot go: a sink still needs "
+        "it (see /lag), or it is damaged and must not be lost unseen (see /readyz); reading "
+        "from "
+        "PostgreSQL goes on when it can go");
 }
 
 static void
@@ -701,7 +720,19 @@ writer_proven(const struct writer *w)
 bool
 writer_is_out_of_space(const struct writer *w)
 {
-    return atomic_load(&w->is_out_of_space);
+    return atomic_load(&w->space_need) != 0;
+}
+
+void
+writer_recheck_space(struct writer *w)
+{
+    (void)pthread_mutex_lock(&w->space_lock);
+    uint64_t need = atomic_load(&w->space_need);
+    uint64_t free_bytes;
+    if (need != 0 && fs_free_bytes(w->data_dir, &free_bytes, NULL) == 0 && free_bytes >= need) {
+        atomic_store(&w->space_need, 0);
+    }
+    (void)pthread_mutex_unlock(&w->space_lock);
 }
 
 void

@@ -44,7 +44,10 @@ void writer_source(struct writer *w, struct ledger *ret_ledger,
 
 /* From any thread: */
 uint64_t writer_proven(const struct writer *w);
+/* The last append was refused for want of space, and nobody has seen space since. */
 bool writer_is_out_of_space(const struct writer *w);
+/* Takes that back when there is again what the append needed: it may never come again. */
+void writer_recheck_space(struct writer *w);
 void writer_set_full(struct writer *w, bool is_full); /* retention: block (P5) */
 bool writer_is_full(const struct writer *w);
 struct writer_stats {

@@ -95,6 +95,23 @@ def test_a_full_disk_holds_reading_up_and_lets_it_go_on(pg: Postgres, small: One
     assert process.is_running()
 
 
+def test_space_that_returns_is_noticed_although_nothing_is_appended(
+    pg: Postgres, small: Oneslot, disk: SmallDisk
+) -> None:
+    small.start_broker()
+    small.wait_serving()
+    small.start_replicator()
+    small.wait_streaming()
+    disk.fill()
+    insert(pg, 1, 3000)
+    small.wait(lambda: says_full(small), 30, "/readyz says that the disk is full")
+    small.kill_and_wait("replicator")
+    assert says_full(small) and small.lag()["log"]["out_of_space"]
+    disk.empty()
+    small.wait(lambda: not says_full(small), 30, "/readyz takes it back")
+    assert not small.lag()["log"]["out_of_space"]
+
+
 def test_a_disk_that_fills_up_and_empties_again_while_it_ingests(
     pg: Postgres, small: Oneslot, disk: SmallDisk
 ) -> None:

@@ -703,6 +703,42 @@ test_giant_unfinished_transaction_is_discarded_at_start(void **state)
     fixture_fini(&f);
 }
 
+/* A disk (behind a link that can be turned) that is full when an append comes, and no append
+ * comes afterwards. */
+static void
+test_space_that_returns_is_noticed_without_an_append(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    fixture_init(&f, 16 << 20, false);
+    char link[128];
+    (void)snprintf(link, sizeof link, "%s/disk", f.dir);
+    assert_int_equal(symlink("/proc", link), 0); /* no block of it is free */
+    struct writer_conf c = {.journal = f.j, .state = f.st, .data_dir = link};
+    struct writer *w;
+    struct err e;
+    support_ok(writer_new(&c, &w, &e), &e);
+    struct api_session session;
+    support_ok(writer_open_session(w, &session, &e), &e);
+    struct api_append head = {.generation = session.generation, .sequence = 1};
+    memcpy(head.uuid, session.uuid, API_UUID);
+    struct api_appended done;
+    assert_int_equal(writer_append(w, &head, STR(""), &done, &e), ERR_NOSPACE);
+    assert_true(writer_is_out_of_space(w));
+    writer_recheck_space(w);
+    assert_true(writer_is_out_of_space(w));
+    assert_int_equal(unlink(link), 0);
+    writer_recheck_space(w); /* what cannot be asked changes nothing */
+    assert_true(writer_is_out_of_space(w));
+    assert_int_equal(symlink(f.dir, link), 0);
+    writer_recheck_space(w);
+    assert_false(writer_is_out_of_space(w));
+    support_ok(writer_append(w, &head, STR(""), &done, &e), &e);
+    writer_free(w);
+    assert_int_equal(unlink(link), 0);
+    fixture_fini(&f);
+}
+
 /* A large record behind a roll: the new segment's map must be made for what is still to come.
  */
 static void
@@ -824,6 +860,7 @@ main(void)
         cmocka_unit_test(test_commit_alone_makes_visible),
         cmocka_unit_test(test_failed_session_leaves_nothing),
         cmocka_unit_test(test_giant_unfinished_transaction_is_discarded_at_start),
+        cmocka_unit_test(test_space_that_returns_is_noticed_without_an_append),
         cmocka_unit_test(test_large_record_behind_a_roll),
         cmocka_unit_test(test_failed_roll),
         cmocka_unit_test(test_failed_removal_keeps_the_segment),
