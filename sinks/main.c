@@ -31,6 +31,7 @@ static const char usage[] =
     "       oneslot-sink --help | --version\n"
     "\n"
     "  -c FILE   the configuration (default: oneslot.yaml)\n"
+    "  --        what follows is a NAME, also when it begins with -\n"
     "\n"
     "One process per sink: it reads the log from the broker's socket in data_dir, writes to "
     "the target, and\n"
@@ -86,8 +87,11 @@ static int
 parse_args(int argc, char **argv, struct args *a)
 {
     *a = (struct args){.config = "oneslot.yaml"};
+    bool may_be_option = true;
     for (int i = 1; i < argc; i++) {
-        if (argv[i][0] == '-') {
+        if (may_be_option && strcmp(argv[i], "--") == 0) {
+            may_be_option = false;
+        } else if (may_be_option && argv[i][0] == '-') {
             int rc = parse_option(argc, argv, &i, a);
             if (rc != 0) {
                 return rc;

@@ -142,8 +142,8 @@ static int
 check_target(struct report *r, const struct config_sink *sink, struct str tables)
 {
     auto_free char *path = cmd_spawn_path("oneslot-sink");
-    char *argv[] = {
-        path, (char *)sink->name, (char *)"--check", (char *)"-c", (char *)r->a->config, NULL};
+    char *argv[] = {path, (char *)"--check", (char *)"-c", (char *)r->a->config, (char *)"--",
+        (char *)sink->name, NULL};
     auto_buf struct buf said;
     struct err e;
     int status = CMD_FAILED;

@@ -54,7 +54,7 @@ make_children(const struct config *conf, const char *file, size_t *ret_n)
         if (conf->sinks[i].enabled) {
             auto_free char *role = xasprintf("sink:%s", conf->sinks[i].name);
             set_child(&c[n++], role, cmd_spawn_path("oneslot-sink"),
-                (const char *const[]){conf->sinks[i].name, "-c", file, NULL});
+                (const char *const[]){"-c", file, "--", conf->sinks[i].name, NULL});
         }
     }
     *ret_n = n;

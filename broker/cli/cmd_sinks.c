@@ -11,8 +11,8 @@ int
 cmd_sinks_options(const struct cmd_args *a, const struct config_sink *sink, struct buf *out)
 {
     auto_free char *path = cmd_spawn_path("oneslot-sink");
-    char *argv[] = {
-        path, (char *)sink->name, (char *)"-c", (char *)a->config, (char *)"--config", NULL};
+    char *argv[] = {path, (char *)"--config", (char *)"-c", (char *)a->config, (char *)"--",
+        (char *)sink->name, NULL};
     struct err e;
     int status = 0;
     if (cmd_spawn_run(argv, out, &status, &e) != 0) {
@@ -46,8 +46,8 @@ int
 cmd_sinks_judge(const struct cmd_args *a, const struct config_sink *sink, struct buf *detail)
 {
     auto_free char *path = cmd_spawn_path("oneslot-sink");
-    char *argv[] = {
-        path, (char *)sink->name, (char *)"-c", (char *)a->config, (char *)"--config", NULL};
+    char *argv[] = {path, (char *)"--config", (char *)"-c", (char *)a->config, (char *)"--",
+        (char *)sink->name, NULL};
     auto_buf struct buf said;
     struct err e;
     int status = 0;

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -105,6 +106,34 @@ def test_a_file_that_lost_what_was_settled_stops_its_sink(pg: Postgres, oneslot:
     insert(pg, 11, 20)
     oneslot.wait_durable(pg)
     assert path.read_bytes() == cut
+
+
+# --- names
+
+
+def test_a_name_may_look_like_an_option(pg: Postgres, make_oneslot: Callable[..., Oneslot]) -> None:
+    names = ("-h", "-c", "--version", "--", "-")
+    sinks = {name: {"kind": "file", "path": f"./{number}.ndjson"} for number, name in enumerate(names)}
+    oneslot = make_oneslot(pg, config={"sinks": sinks})
+    begin(pg, oneslot)
+    insert(pg, 1, 3)
+    oneslot.wait_caught_up(pg)
+    for name in names:
+        assert len(oneslot.file_changes(name)) == 3, name
+    checked = oneslot.cli("check")
+    assert checked.returncode == 0, checked
+    shown = oneslot.cli("config")
+    assert shown.returncode == 0 and all(f"# sink {name}: options of its kind (file)" in shown.stdout for name in names)
+    paused = subprocess.run(
+        [oneslot.programs.path(), "sinks", "-c", str(oneslot.config_path), "pause", "--", "-h"],
+        env=oneslot.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        **ACCOUNT.popen_options(),
+    )
+    assert paused.returncode == 0, paused
+    oneslot.wait(lambda: oneslot.sink("-h")["state"] == "paused", 20, "it is paused")
 
 
 # --- two workers of one name
