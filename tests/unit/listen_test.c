@@ -148,7 +148,7 @@ bad_addresses_are_refused(void **state)
 static void
 loopback_is_known_in_every_spelling(void **state)
 {
-    static const struct {
+    const struct {
         struct str host;
         bool is_loopback;
     } rows[] = {
