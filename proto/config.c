@@ -546,15 +546,40 @@ print_sink(struct buf *b, const struct config_sink *s)
     free(own.child);
 }
 
+/* c with its dsn masked, which stands in `masked` and lives as long. */
+static struct config
+shown_of(const struct config *c, struct buf *masked)
+{
+    struct config shown = *c;
+
+    buf_init(masked, 6 * strlen(c->source.dsn) + 64);
+    (void)dsn_mask(masked, str_from(c->source.dsn)); /* it was asked when the file was read */
+    shown.source.dsn = (char *)buf_cstr(masked);
+    return shown;
+}
+
+void
+config_print_json(struct jsonw *w, const struct config *c)
+{
+    auto_buf struct buf masked = {0};
+    struct config shown = shown_of(c, &masked);
+
+    shown.sinks_node = NULL;
+    conf_print_json(w, fields, &shown);
+}
+
+void
+config_sink_print_json(struct jsonw *w, const struct config_sink *s)
+{
+    conf_print_json(w, sink_fields, s);
+}
+
 void
 config_print(struct buf *b, const struct config *c)
 {
-    struct config shown = *c;
     auto_buf struct buf masked = {0};
+    struct config shown = shown_of(c, &masked);
 
-    buf_init(&masked, 6 * strlen(c->source.dsn) + 64);
-    (void)dsn_mask(&masked, str_from(c->source.dsn)); /* it was asked when the file was read */
-    shown.source.dsn = (char *)buf_cstr(&masked);
     conf_print(b, fields, &shown, 0);
     if (c->nsinks > 0) {
         buf_puts(b, "sinks:\n");

@@ -85,6 +85,9 @@ int config_sink_apply(const struct config_sink *s, const struct conf_field *kind
 /* The effective configuration as YAML, secrets masked, a sink's kind's keys as they are given.
  */
 void config_print(struct buf *b, const struct config *c);
+/* The same as members of a JSON object, without the sinks; and what every sink has, of one. */
+void config_print_json(struct jsonw *w, const struct config *c);
+void config_sink_print_json(struct jsonw *w, const struct config_sink *s);
 /* Every key: type, default, meaning; one line each. */
 void config_help(struct buf *b);
 

@@ -10,6 +10,7 @@
 #include "proto/api.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/fs.h"
+#include "proto/base/json.h"
 #include "proto/base/log.h"
 #include "proto/base/proc.h"
 #include "proto/base/sig.h"
@@ -24,6 +25,9 @@ enum { LOCK_WAIT_MS = 10000 }; /* a former process of this sink is on its way ou
 static const char usage[] =
     "Usage: oneslot-sink NAME [-c FILE]            run the sink NAME of the configuration\n"
     "       oneslot-sink NAME [-c FILE] --config   print its effective options and end\n"
+    "       oneslot-sink NAME [-c FILE] --config-json\n"
+    "                                              print all of its configuration as JSON and "
+    "end\n"
     "       oneslot-sink NAME [-c FILE] --check    look at its target, with the source's "
     "tables as\n"
     "                                              JSON lines on standard input, and end\n"
@@ -42,7 +46,7 @@ static const char usage[] =
 
 struct args {
     const char *name, *config, *help_kind;
-    bool help, version, show_config, check;
+    bool help, version, show_config, is_json, check;
 };
 
 static int
@@ -65,6 +69,9 @@ parse_option(int argc, char **argv, int *i, struct args *a)
         a->version = true;
     } else if (strcmp(o, "--config") == 0) {
         a->show_config = true;
+    } else if (strcmp(o, "--config-json") == 0) {
+        a->show_config = true;
+        a->is_json = true;
     } else if (strcmp(o, "--check") == 0) {
         a->check = true;
     } else if (strcmp(o, "-c") == 0) {
@@ -251,6 +258,26 @@ run(const struct config *c, const struct config_sink *s, const struct sink_ops *
 }
 
 static int
+show_config(
+    const struct config_sink *s, const struct sink_ops *ops, const void *options, bool is_json)
+{
+    struct buf auto_buf b;
+    buf_init(&b, 1024 * 1024);
+    if (is_json) {
+        struct jsonw w;
+        jsonw_init(&w, &b);
+        jsonw_object(&w, NULL);
+        config_sink_print_json(&w, s);
+        conf_print_json(&w, ops->options, options);
+        jsonw_end_object(&w);
+        buf_putc(&b, '\n');
+    } else {
+        conf_print(&b, ops->options, options, 4);
+    }
+    return print(buf_cstr(&b));
+}
+
+static int
 run_or_print(const struct config *c, const struct args *a)
 {
     struct err e;
@@ -270,10 +297,7 @@ run_or_print(const struct config *c, const struct args *a)
     if (config_sink_apply(s, ops->options, options, &e) != 0) {
         (void)complain(&e, status);
     } else if (a->show_config) {
-        struct buf auto_buf b;
-        buf_init(&b, 1024 * 1024);
-        conf_print(&b, ops->options, options, 4);
-        status = print(buf_cstr(&b));
+        status = show_config(s, ops, options, a->is_json);
     } else if (a->check) {
         status = check(s, ops, options);
     } else if (!s->enabled) {

@@ -11,8 +11,8 @@ int
 cmd_sinks_options(const struct cmd_args *a, const struct config_sink *sink, struct buf *out)
 {
     auto_free char *path = cmd_spawn_path("oneslot-sink");
-    char *argv[] = {path, (char *)"--config", (char *)"-c", (char *)a->config, (char *)"--",
-        (char *)sink->name, NULL};
+    char *argv[] = {path, (char *)(a->json ? "--config-json" : "--config"), (char *)"-c",
+        (char *)a->config, (char *)"--", (char *)sink->name, NULL};
     struct err e;
     int status = 0;
     if (cmd_spawn_run(argv, out, &status, &e) != 0) {

@@ -10,7 +10,8 @@ struct config_sink;
 enum { CMD_SINKS_OPTIONS_MAX = 1024 * 1024 };
 
 /* CMD_DONE, or a complaint (the sink program's own, where the options are wrong) and the exit
- * status. Appends the effective options, YAML at an indent of 4, secrets masked. */
+ * status. Appends the effective options, YAML at an indent of 4, secrets masked; with --json a
+ * line with all of the sink's configuration. */
 int cmd_sinks_options(
     const struct cmd_args *a, const struct config_sink *sink, struct buf *out) MUST_CHECK;
 /* Says nothing, but appends to detail whether its options are accepted, or why not: the exit

@@ -66,6 +66,8 @@ enum conf_flags {
     CONF_NOT_YET = 4 /* "not in this version" */
 };
 
+struct jsonw;
+
 struct conf_field {
     const char *name;
     enum conf_type type;
@@ -95,6 +97,9 @@ void conf_print(struct buf *b, const struct conf_field *fields, const void *from
 void conf_print_node(struct buf *b, const struct conf_node *n, int indent);
 void conf_print_key(
     struct buf *b, const char *key, int indent); /* `key:`, quoted where YAML wants it */
+/* The effective values as members of the object that w is in, masked as above; numbers with a
+ * unit are texts as in the file. A CONF_NODE is there as conf_print_node has it. */
+void conf_print_json(struct jsonw *w, const struct conf_field *fields, const void *from);
 /* name, type, default, help: one line each. */
 void conf_help(struct buf *b, const struct conf_field *fields, int indent);
 /* "FILE:LINE:COLUMN: " + message, code ERR_CONFIG. */

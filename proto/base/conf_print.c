@@ -1,6 +1,6 @@
 /* conf_print: the effective configuration and the help of a conf_field table, and what no table
- * describes, as YAML. It promises that a secret is never written and that the rest reads back
- * as it was. */
+ * describes, as YAML and as JSON. It promises that a secret is never written and that the rest
+ * reads back as it was. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -8,6 +8,7 @@
 #include "proto/base/cleanup.h"
 #include "proto/base/conf.h"
 #include "proto/base/conf_value.h"
+#include "proto/base/json.h"
 #include "proto/base/xmalloc.h"
 
 #define CONF_MASK "********"
@@ -191,35 +192,49 @@ is_secret_key(const char *key)
 }
 
 /* "scheme://user:password@rest" without the middle; the last @ counts, since a password may
- * hold one. */
-static void
-put_url(struct buf *b, const char *text)
+ * hold one. Owned by the caller. */
+static char *
+masked_url(const char *text)
 {
     const char *user = strstr(text, "://");
     const char *at = user == NULL ? NULL : strrchr(user, '@');
-    auto_free char *masked = NULL;
 
     if (at == NULL) {
-        put_text(b, text);
-        return;
+        return xstrdup(text);
     }
-    masked = xasprintf("%.*s" CONF_MASK "%s", (int)(user - text) + 3, text, at);
-    put_text(b, masked);
+    return xasprintf("%.*s" CONF_MASK "%s", (int)(user - text) + 3, text, at);
+}
+
+/* What may be shown of a scalar. Owned by the caller. */
+static char *
+shown_text(const struct conf_node *n, bool is_secret)
+{
+    return is_secret || n->from_env ? xstrdup(CONF_MASK) : masked_url(n->text);
+}
+
+/* Unquoted and not hidden: `null`, or `true` and `false`. */
+static bool
+is_bare(const struct conf_node *n, bool is_secret)
+{
+    return !is_secret && !n->from_env && n->is_plain &&
+           (conf_is_null(n) || strcmp(n->text, "true") == 0 || strcmp(n->text, "false") == 0);
+}
+
+static bool
+is_secret_child(const struct conf_node *map, const struct conf_node *child, bool is_secret)
+{
+    return is_secret || (map->kind == CONF_MAPPING && is_secret_key(child->key));
 }
 
 static void
 put_node(struct buf *b, const struct conf_node *n, bool is_secret)
 {
     if (n->kind == CONF_SCALAR) {
-        if (is_secret || n->from_env) {
-            put_text(b, CONF_MASK);
-        } else if (n->is_plain && conf_is_null(n)) {
-            buf_puts(b, "null");
-        } else if (n->is_plain &&
-                   (strcmp(n->text, "true") == 0 || strcmp(n->text, "false") == 0)) {
-            buf_puts(b, n->text);
+        auto_free char *text = shown_text(n, is_secret);
+        if (is_bare(n, is_secret)) {
+            buf_puts(b, conf_is_null(n) ? "null" : n->text);
         } else {
-            put_url(b, n->text);
+            put_text(b, text);
         }
         return;
     }
@@ -232,7 +247,7 @@ put_node(struct buf *b, const struct conf_node *n, bool is_secret)
             conf_print_key(b, child->key, 0);
             buf_putc(b, ' ');
         }
-        put_node(b, child, is_secret || (n->kind == CONF_MAPPING && is_secret_key(child->key)));
+        put_node(b, child, is_secret_child(n, child, is_secret));
     }
     buf_putc(b, n->kind == CONF_SEQUENCE ? ']' : '}');
 }
@@ -244,6 +259,122 @@ conf_print_node(struct buf *b, const struct conf_node *n, int indent)
     buf_putc(b, ' ');
     put_node(b, n, is_secret_key(n->key));
     buf_putc(b, '\n');
+}
+
+/* ---- JSON ---- */
+
+static void
+json_scalar(struct jsonw *w, const char *key, const struct conf_node *n, bool is_secret)
+{
+    auto_free char *text = shown_text(n, is_secret);
+
+    if (!is_bare(n, is_secret)) {
+        jsonw_cstr(w, key, text);
+    } else if (conf_is_null(n)) {
+        jsonw_null(w, key);
+    } else {
+        jsonw_bool(w, key, n->text[0] == 't');
+    }
+}
+
+static void
+json_node(struct jsonw *w, const char *key, const struct conf_node *n, bool is_secret)
+{
+    if (n->kind == CONF_SCALAR) {
+        json_scalar(w, key, n, is_secret);
+        return;
+    }
+    if (n->kind == CONF_SEQUENCE) {
+        jsonw_array(w, key);
+    } else {
+        jsonw_object(w, key);
+    }
+    for (size_t i = 0; i < n->n; i++) {
+        const struct conf_node *child = n->child[i];
+        json_node(w, n->kind == CONF_MAPPING ? child->key : NULL, child,
+            is_secret_child(n, child, is_secret));
+    }
+    if (n->kind == CONF_SEQUENCE) {
+        jsonw_end_array(w);
+    } else {
+        jsonw_end_object(w);
+    }
+}
+
+static void
+json_number(struct jsonw *w, const struct conf_field *f, int64_t v)
+{
+    auto_buf struct buf text;
+
+    buf_init(&text, 64);
+    conf_put_number(&text, f->type, v);
+    jsonw_str(w, f->name, buf_str(&text));
+}
+
+static void
+json_list(struct jsonw *w, const char *key, const struct conf_list *l)
+{
+    jsonw_array(w, key);
+    for (size_t i = 0; i < l->n; i++) {
+        jsonw_cstr(w, NULL, l->v[i]);
+    }
+    jsonw_end_array(w);
+}
+
+static void
+json_value(struct jsonw *w, const struct conf_field *f, const void *at)
+{
+    if ((f->flags & CONF_SECRET) != 0) {
+        jsonw_cstr(w, f->name, CONF_MASK);
+        return;
+    }
+    switch (f->type) {
+    case CONF_STRING:
+    case CONF_PATH:
+        jsonw_cstr(w, f->name, *(char *const *)at);
+        break;
+    case CONF_BOOL:
+        jsonw_bool(w, f->name, *(const bool *)at);
+        break;
+    case CONF_ENUM:
+        jsonw_cstr(w, f->name, f->names[*(const int *)at]);
+        break;
+    case CONF_LIST:
+        json_list(w, f->name, at);
+        break;
+    case CONF_SIZE:
+        json_number(w, f, (int64_t) * (const uint64_t *)at);
+        break;
+    case CONF_DURATION:
+        json_number(w, f, *(const int64_t *)at);
+        break;
+    case CONF_INT:
+        jsonw_i64(w, f->name, *(const int64_t *)at);
+        break;
+    case CONF_TABLE: /* conf_print_json's own */
+    case CONF_NODE:
+        CHECK(false);
+    }
+}
+
+void
+conf_print_json(struct jsonw *w, const struct conf_field *fields, const void *from)
+{
+    for (const struct conf_field *f = fields; f->name != NULL; f++) {
+        const void *at = (const char *)from + f->offset;
+        if (f->type == CONF_NODE && (f->flags & CONF_NOT_YET) == 0) {
+            const struct conf_node *n = *(const struct conf_node *const *)at;
+            if (n != NULL) {
+                json_node(w, f->name, n, is_secret_key(f->name));
+            }
+        } else if (f->type == CONF_TABLE) {
+            jsonw_object(w, f->name);
+            conf_print_json(w, f->sub, from);
+            jsonw_end_object(w);
+        } else if (has_value(f, at)) {
+            json_value(w, f, at);
+        }
+    }
 }
 
 /* ---- help ---- */

@@ -499,6 +499,13 @@ jsonw_null(struct jsonw *w, const char *key)
     buf_put_str(w->b, STR("null"));
 }
 
+void
+jsonw_raw(struct jsonw *w, const char *key, struct str json)
+{
+    begin_value(w, key);
+    buf_put_str(w->b, json);
+}
+
 /* ---- reading: a struct json is a json_t under another name ---- */
 
 static const json_t *

@@ -47,6 +47,7 @@ void jsonw_double(
     struct jsonw *w, const char *key, double v, int decimals); /* NaN, infinity: null */
 void jsonw_bool(struct jsonw *w, const char *key, bool v);
 void jsonw_null(struct jsonw *w, const char *key);
+void jsonw_raw(struct jsonw *w, const char *key, struct str json); /* a value as it stands */
 
 /* ---- reading (control plane only: bounded, a tree in memory) ---- */
 

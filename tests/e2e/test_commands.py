@@ -220,6 +220,58 @@ def test_config_masks_secrets_and_is_a_configuration(make_oneslot: Callable[...,
         assert not oneslot.data.exists()
 
 
+def test_config_as_json_says_the_same(make_oneslot: Callable[..., Oneslot]) -> None:
+    folded = {"kind": "elasticsearch", "url": "http://127.0.0.1:1", "mapping": {"a.b.c": "${KIND}", "a.b.d": "none"}}
+    changes: dict[str, Any] = {
+        "source": {"dsn": "host=127.0.0.1 password=geheim dbname=app"},
+        "log": {"retain_age": "36h"},
+        "sinks": {"-h": {"kind": "null"}, "search": folded, "file": {"tables": ["a", "b.*"], "enabled": False}},
+    }
+    oneslot = make_oneslot(config=changes)
+    done = oneslot.cli("config", "--json", env={"KIND": "geheim"})
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1, done
+    assert "heim" not in done.stdout
+    found = json.loads(done.stdout)
+    sinks = found.pop("sinks")
+    assert found == {
+        "data_dir": str(oneslot.data),
+        "allow_unsafe_filesystem": False,
+        "log_level": "info",
+        "listen": f"127.0.0.1:{oneslot.port}",
+        "source": {
+            "dsn": "host=127.0.0.1 password=******** dbname=app",
+            "slot": "oneslot",
+            "publication": "oneslot",
+            "tables": oneslot.config["source"]["tables"],
+            "snapshot": "never",
+        },
+        "log": {
+            "segment_bytes": "512MiB",
+            "retain_age": "36h",
+            "retain_bytes": "50GiB",
+            "when_full": "block",
+            "compression": "none",
+        },
+    }
+    common = {"start": "earliest", "enabled": True, "lanes": 4, "reject_limit": 5}
+    assert list(sinks) == list(oneslot.config["sinks"]), "in the order of the file"
+    file = {"kind": "file", "path": str(oneslot.folder / "changes.ndjson"), "tables": ["a", "b.*"]}
+    assert sinks["file"] == {**common, **file, "enabled": False}
+    assert sinks["-h"] == {**common, "kind": "null", "delay": "0s"}
+    assert sinks["search"] == {
+        **common,
+        "kind": "elasticsearch",
+        "url": ["http://127.0.0.1:1"],
+        "index": "{schema}.{table}",
+        "mapping": {"a.b.c": "********", "a.b.d": "none"},
+        "compression": "auto",
+        "timeout": "30s",
+    }
+    oneslot.change_config(sinks={"file": {"path": None}})
+    refused = oneslot.cli("config", "--json", env={"KIND": "x"})
+    assert refused.returncode == 78 and refused.stdout == "" and "`path` is missing here" in refused.stderr
+
+
 # --- verify
 
 

@@ -13,6 +13,7 @@
 
 #include "proto/base/cleanup.h"
 #include "proto/base/conf.h"
+#include "proto/base/json.h"
 #include "proto/base/xmalloc.h"
 
 struct all {
@@ -538,6 +539,40 @@ prints_what_reads_back(void **state)
 }
 
 static void
+prints_json_of_every_type(void **state)
+{
+    struct conf_doc *doc = NULL;
+    struct all a;
+    const char *text =
+        "text: \"\\\"q\\\" $${X}\\n\"\nsecret: hush\nlist: [a, \"~\"]\nsize: 1536\n"
+        "time: 90m\nchoice: null\n"
+        "node: {url: 'http://me:hush@h/x', n: ~, t: true, 't2': 'true', api_key: hush,"
+        " e: 'x${CONF_T}', deep: [1, {password: {a: hush}}], key_file: p}\n";
+    auto_buf struct buf b;
+    struct jsonw w;
+
+    (void)state;
+    assert_int_equal(setenv("CONF_T", "hush", 1), 0);
+    buf_init(&b, 4096);
+    assert_int_equal(apply(str_from(text), &a, &doc, NULL), 0);
+    jsonw_init(&w, &b);
+    jsonw_object(&w, NULL);
+    conf_print_json(&w, fields, &a);
+    jsonw_end_object(&w);
+    assert_string_equal(buf_cstr(&b),
+        "{\"text\":\"\\\"q\\\" "
+        "${X}\\n\",\"path\":\"/etc/d/e\",\"secret\":\"********\",\"flag\":true,"
+        "\"number\":-3,\"time\":\"90m\",\"size\":\"1536\",\"choice\":\"null\",\"list\":[\"a\","
+        "\"~\"],"
+        "\"inner\":{\"size\":\"4KiB\"},"
+        "\"node\":{\"url\":\"http://********@h/x\",\"n\":null,\"t\":true,\"t2\":\"true\","
+        "\"api_key\":\"********\",\"e\":\"********\",\"deep\":[\"1\",{\"password\":{\"a\":\"***"
+        "*****\"}}],"
+        "\"key_file\":\"p\"}}");
+    release(&a, doc);
+}
+
+static void
 prints_nodes_without_secrets(void **state)
 {
     struct conf_doc *doc = NULL;
@@ -636,6 +671,7 @@ main(void)
         cmocka_unit_test(bad_values),
         cmocka_unit_test(sizes_and_times),
         cmocka_unit_test(prints_what_reads_back),
+        cmocka_unit_test(prints_json_of_every_type),
         cmocka_unit_test(prints_nodes_without_secrets),
         cmocka_unit_test(helps_one_line_each),
         cmocka_unit_test(reads_files),
