@@ -36,6 +36,9 @@ check_file_system(const struct config *conf, struct err *e)
     enum fs_kind kind;
     const char *name;
     int rc = fs_kind(conf->data_dir, &kind, &name, e);
+    if (rc == ERR_NOTFOUND) {
+        return 0; /* making the folder says it better */
+    }
     if (rc != 0 || kind == FS_LOCAL) {
         return rc;
     }
@@ -68,9 +71,9 @@ make_folder(const char *path, struct err *e)
 static int
 prepare_folder(const struct config *conf, int *ret_lock, struct err *e)
 {
-    int rc = make_folder(conf->data_dir, e);
+    int rc = check_file_system(conf, e);
     if (rc == 0) {
-        rc = check_file_system(conf, e);
+        rc = make_folder(conf->data_dir, e);
     }
     if (rc != 0) {
         return rc;

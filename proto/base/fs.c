@@ -359,7 +359,12 @@ int
 fs_kind(const char *path, enum fs_kind *ret_kind, const char **ret_name, struct err *e)
 {
     struct statfs st;
-    if (statfs(path, &st) != 0) {
+    int failed = statfs(path, &st);
+    if (failed != 0 && errno == ENOENT) {
+        auto_free char *dir = parent_of(path);
+        failed = statfs(dir, &st);
+    }
+    if (failed != 0) {
         return fail_sys(e, errno, "cannot ask which file system holds %s", path);
     }
     *ret_kind = fs_kind_of_type((uint32_t)st.f_type, ret_name);

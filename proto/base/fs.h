@@ -35,7 +35,9 @@ int fs_read_secret(const char *path, struct buf *secret, struct err *e) MUST_CHE
 int fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *e) MUST_CHECK;
 
 enum fs_kind { FS_LOCAL, FS_WARN /* overlay, tmpfs */, FS_UNSAFE /* network, FUSE */ };
-/* What lies under path; ret_name is a static string ("nfs", "overlay", ...). */
+/* What lies under path, or, while nothing is there, under the folder it would be made in:
+ * ERR_NOTFOUND when that is missing too. ret_name is a static string ("nfs", "overlay", ...).
+ */
 int fs_kind(
     const char *path, enum fs_kind *ret_kind, const char **ret_name, struct err *e) MUST_CHECK;
 /* The same for a statfs(2) f_type, pure. */

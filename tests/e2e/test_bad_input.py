@@ -15,7 +15,7 @@ import pytest
 
 from harness import Oneslot, Postgres, WorkFolder, free_port, wait_until
 from harness.oneslot import yaml_of
-from harness.system import ACCOUNT
+from harness.system import ACCOUNT, Programs
 
 DONE, FAILED, USAGE, UNREACHABLE, CONFIG = 0, 1, 2, 69, 78
 MINIMAL = 'source: {dsn: "host=127.0.0.1 port=1 dbname=app user=oneslot"}\n'
@@ -224,6 +224,28 @@ def test_a_data_folder_that_cannot_be_made(make_oneslot: Callable[..., Oneslot])
     process = oneslot.start_broker()
     assert process.wait(20) == FAILED
     assert "/proc/none" in process.text()
+
+
+@pytest.mark.parametrize("command", ["broker", "run"])
+def test_a_file_system_that_is_not_safe(
+    programs: Programs, make_oneslot: Callable[..., Oneslot], command: str
+) -> None:
+    """Everything is NFS to its processes: refused with nothing made, and taken when it is allowed."""
+    oneslot = make_oneslot(env=programs.preload("statfs_shim"))
+    start = oneslot.start if command == "run" else oneslot.start_broker
+    process = start()
+    assert process.wait(30) == FAILED
+    words = f"data_dir {oneslot.data} lies on nfs, where neither locks nor syncs can be trusted; use a local disk"
+    assert words in process.text() and "allow_unsafe_filesystem: true" in process.text(), process.text()
+    assert_folder_untouched(oneslot)
+    oneslot.data.mkdir()
+    ACCOUNT.own(oneslot.data)
+    assert start().wait(30) == FAILED, "a folder that is there is no better"
+    assert list(oneslot.data.iterdir()) == []
+    oneslot.change_config(allow_unsafe_filesystem=True)
+    process = start()
+    oneslot.wait_serving()
+    assert re.search(r"ev=file_system .*kind=nfs", process.text()), process.text()
 
 
 # --- the server's side: check

@@ -300,6 +300,9 @@ test_kinds(void **state)
     assert_int_equal(fs_kind("/dev/shm", &kind, &name, &e), 0);
     assert_int_equal(kind, FS_WARN);
     assert_string_equal(name, "tmpfs");
+    kind = FS_LOCAL;
+    assert_int_equal(fs_kind("/dev/shm/not/", &kind, &name, &e), 0);
+    assert_int_equal(kind, FS_WARN); /* what would be made there */
     assert_int_equal(fs_kind("/no/such/place", &kind, &name, &e), ERR_NOTFOUND);
     uint64_t bytes = 0;
     assert_int_equal(fs_free_bytes(root, &bytes, &e), 0);
