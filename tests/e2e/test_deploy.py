@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -14,7 +15,7 @@ import yaml
 from harness import Elasticsearch, Postgres, Search
 from harness.oneslot import merged
 from harness.postgres import binaries
-from harness.system import REPO, WorkFolder
+from harness.system import ACCOUNT, REPO, WorkFolder
 
 Make = Callable[..., Any]
 COMPOSE = REPO / "deploy" / "compose"
@@ -69,6 +70,43 @@ def run_sql(pg: Postgres, script: str | Path, stdin: str = "") -> str:
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+# --- install-deps
+
+# All but the missing ones are installed.
+DPKG_QUERY = """#!/bin/sh
+for package; do
+    case " cmake libyaml-dev -W " in *" $package "*) ;; *) printf 'ii %s\\n' "$package" ;; esac
+done
+"""
+
+
+def test_install_deps_says_what_root_has_to_run(work: WorkFolder) -> None:
+    """As an ordinary user on a machine without sudo: the exact line, and nothing is tried."""
+    if os.geteuid() == 0:
+        assert ACCOUNT.user is not None, "an unprivileged user to run it as"
+    bin_folder, deploy = work.new("bin"), work.new("deploy")
+    for tool in ("bash", "cat", "dirname", "env", "grep", "id", "sed"):
+        (bin_folder / tool).symlink_to(shutil.which(tool) or tool)
+    (bin_folder / "dpkg-query").write_text(DPKG_QUERY)
+    (bin_folder / "dpkg-query").chmod(0o755)
+    shutil.copy(REPO / "deploy" / "install-deps", deploy)
+    done = subprocess.run(
+        [str(deploy / "install-deps")],
+        env={"PATH": str(bin_folder)},
+        cwd=deploy,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        **ACCOUNT.popen_options(),
+    )
+    assert done.returncode == 1 and done.stdout == "", done
+    assert done.stderr.splitlines() == [
+        "install-deps: packages are missing, and this is neither root nor a user with sudo. As root, run:",
+        "  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends cmake libyaml-dev",
+    ]
 
 
 # --- compose
