@@ -23,7 +23,9 @@ static const struct route_param changes_params[] = {
         .help = "where to begin: earliest (the default), latest, an offset, an LSN, a time"},
     {.name = "until",
         .type = "string",
-        .help = "the last position wanted; its transaction is included"},
+        .help =
+            "ends after the last transaction at or before this position; with a time: before "
+            "the first transaction of a later commit time"},
     {.name = "tables",
         .type = "string",
         .help = "schema.table patterns with * and ?, separated by commas; default: everything, "

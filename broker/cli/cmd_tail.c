@@ -284,7 +284,7 @@ static const struct cmd_option options[] = {
     {"from", 0, CMD_TEXT, offsetof(struct cmd_args, from), "POS",
         "begin here (default: earliest; with -f: latest)"},
     {"until", 0, CMD_TEXT, offsetof(struct cmd_args, until), "POS",
-        "end here, its transaction included (default: the tail)"},
+        "end after the last transaction at or before it (default: the tail)"},
     {"tables", 0, CMD_TEXT, offsetof(struct cmd_args, tables), "LIST",
         "only these, as patterns: fabric.*,public.orders"},
     {"ops", 0, CMD_TEXT, offsetof(struct cmd_args, ops), "LIST",
@@ -298,17 +298,20 @@ const struct cmd cmd_tail = {
     .summary = "changes, readable (NDJSON with --json)",
     .synopsis = "[-f] [--from POS] [--until POS] [--tables LIST] [--ops LIST]\n"
                 "                    [--limit N] [--json] [-c FILE | --url URL]",
-    .about = "Prints the changes in the log, one line each: commit time, operation, table, "
-             "key, and the\n"
-             "new values (of an update those that differ, where the table's replica identity "
-             "tells).\n"
-             "On a terminal lines are cut to its width. --json gives whole changes.\n"
-             "\n"
-             "A POS is earliest, latest, an offset (1882345678901234), an LSN (0/16B3748, or\n"
-             "EPOCH:0/16B3748), or a time (2026-11-22T10:00:00Z). A commit LSN includes its\n"
-             "transaction. An answer that breaks off before its end is status 1; with -f it "
-             "goes on\n"
-             "behind the last change as soon as the broker is there again.\n",
+    .about =
+        "Prints the changes in the log, one line each: commit time, operation, table, "
+        "key, and the\n"
+        "new values (of an update those that differ, where the table's replica identity "
+        "tells).\n"
+        "On a terminal lines are cut to its width. --json gives whole changes.\n"
+        "\n"
+        "A POS is earliest, latest, an offset (1882345678901234), an LSN (0/16B3748, or\n"
+        "EPOCH:0/16B3748), or a time (2026-11-22T10:00:00Z). A commit LSN includes its\n"
+        "transaction. --until a time ends before the first transaction with a later commit "
+        "time.\n"
+        "An answer that breaks off before its end is status 1; with -f it "
+        "goes on\n"
+        "behind the last change as soon as the broker is there again.\n",
     .examples = "  oneslot tail -f\n"
                 "  oneslot tail --from 0/16B3748 --tables 'fabric.*' --ops delete\n"
                 "  oneslot tail --from 2026-11-22T10:00:00Z --limit 10 --json | jq .new\n",
