@@ -297,17 +297,12 @@ def rule_python() -> Iterator[str]:
 
 # --- documents
 
-NO_README = re.compile(r"^(tests/fuzz/corpus|tests/fixtures)/")
+NO_README = re.compile(r"^(tests/fuzz/corpus|tests/fixtures/pgoutput)/")  # bytes; what they are says the folder above
 
 
 def rule_readmes() -> Iterator[str]:
-    """A README.md in every folder that holds sources or scripts."""
-    folders = {Path(".")}
-    shell = set(scripts())
-    for path in walk("."):
-        if path.suffix in (".c", ".h", ".py") or path in shell:
-            folders.add(path.parent)
-    for folder in sorted(folders):
+    """A README.md in every folder that holds files, recorded bytes aside."""
+    for folder in sorted({path.parent for path in walk(".")}):
         name = folder.as_posix()
         if name != ".ci" and not NO_README.match(name + "/") and not (ROOT / folder / "README.md").exists():
             yield f"{name}: no README.md"
@@ -321,24 +316,52 @@ def documented(name: str) -> bool:
 
 # How tables in the code name what a user can see: (what, folders, pattern of one entry, least number expected).
 TABLES = (
-    ("option", CODE, r'\{\s*(?:\.name\s*=\s*)?"([a-z_]+)"\s*,\s*(?:\.type\s*=\s*)?CONF_[A-Z]+', 15),
+    ("option", CODE, r'\{\s*(?:\.name\s*=\s*|FIELD\()?"([a-z_]+)"\s*,\s*(?:\.type\s*=\s*)?CONF_[A-Z]+', 30),
     ("command", ("broker/cli",), r'\.name = "([a-z-]+)",\s*\.summary = ', 9),
     ("HTTP path", ("broker",), r'\.path = "(/[^"]*)"', 10),
 )
 
 
+def in_tables(folders: tuple[str, ...], pattern: str) -> Iterator[tuple[str, Path]]:
+    """(name, file) of every entry."""
+    for path in sources(*folders, suffixes=(".c",)):
+        for name in re.findall(pattern, text_of(path), re.DOTALL):
+            yield name, path
+
+
+SAMPLE = Path("deploy/oneslot.yaml")
+FOR_TESTS = ("null", "flaky")  # kinds that nobody configures for data of theirs
+
+
+def sample_of(kind: str) -> str:
+    """What the sample file says of a kind of sink, up to the next one; of no kind: all of it."""
+    text = text_of(SAMPLE)
+    if not kind:
+        return text
+    parts = re.split(r"^(?=[ #]*kind:)", text, flags=re.MULTILINE)
+    return "".join(part for part in parts if re.match(rf"[ #]*kind: {kind}$", part, re.MULTILINE))
+
+
+def unsampled() -> Iterator[str]:
+    """Options that the sample file lacks, as a key or commented out; a kind's belong into a sink of that kind."""
+    _, folders, pattern, _ = TABLES[0]
+    for name, path in in_tables(folders, pattern):
+        kind = path.parts[1] if path.parts[0] == "sinks" and len(path.parts) > 2 else ""
+        if kind not in FOR_TESTS and not re.search(rf"^[ #]*{name}:", sample_of(kind), re.MULTILINE):
+            yield f"{SAMPLE} lacks the option {name}{f' of a sink of kind {kind}' if kind else ''} ({path})"
+
+
 def rule_documented() -> Iterator[str]:
-    """Every configuration option, command and HTTP path that the code's tables have is in README.md."""
+    """Every configuration option, command and HTTP path that the code's tables have is in README.md,
+    every option in deploy/oneslot.yaml too."""
     for what, folders, pattern, least in TABLES:
-        found: dict[str, Path] = {}
-        for path in sources(*folders, suffixes=(".c",)):
-            for name in re.findall(pattern, text_of(path), re.DOTALL):
-                found.setdefault(name, path)
+        found = dict(reversed(list(in_tables(folders, pattern))))
         if len(found) < least:
             yield f"found only {len(found)} of at least {least} {what}s by the pattern in tests/lint/lint.py"
         for name, path in sorted(found.items()):
             if not name.startswith("/internal") and name != "/" and not documented(name):
                 yield f"README.md says nothing of the {what} {name} ({path})"
+    yield from unsampled()
 
 
 # --- running them
