@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "proto/base/check.h"
+#include "proto/base/json.h"
 #include "proto/config.h"
 
 enum {
@@ -11,6 +12,30 @@ enum {
 }; /* beyond, the defaults that are printed may pass the limit of values */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* What is accepted is JSON, too. */
+static void
+check_json(const struct config *c)
+{
+    auto_buf struct buf b;
+    struct jsonw w;
+    struct json *root = NULL;
+
+    buf_init(&b, SIZE_MAX);
+    jsonw_init(&w, &b);
+    jsonw_object(&w, NULL);
+    config_print_json(&w, c);
+    jsonw_array(&w, "sinks");
+    for (size_t i = 0; i < c->nsinks; i++) {
+        jsonw_object(&w, NULL);
+        config_sink_print_json(&w, &c->sinks[i]);
+        jsonw_end_object(&w);
+    }
+    jsonw_end_array(&w);
+    jsonw_end_object(&w);
+    CHECK(buf_ok(&b) && json_parse(buf_str(&b), &root, NULL) == 0);
+    json_free(root);
+}
 
 static void
 print(struct buf *b, const char *text, size_t n)
@@ -26,6 +51,7 @@ print(struct buf *b, const char *text, size_t n)
     }
     config_print(b, c);
     CHECK(buf_ok(b));
+    check_json(c);
     config_free(c);
 }
 
