@@ -15,7 +15,7 @@ import yaml
 from harness import Elasticsearch, Postgres, Search
 from harness.oneslot import merged
 from harness.postgres import binaries
-from harness.system import ACCOUNT, REPO, WorkFolder
+from harness.system import ACCOUNT, REPO, WorkFolder, free_port
 
 Make = Callable[..., Any]
 COMPOSE = REPO / "deploy" / "compose"
@@ -23,7 +23,9 @@ COMPOSE = REPO / "deploy" / "compose"
 
 @pytest.mark.timeout(600)  # it builds first
 def test_quickstart_compares_the_documents_with_the_table() -> None:
-    argv = [str(REPO / "deploy" / "quickstart"), "--no-install", "--with", "elasticsearch", "--rate", "100", "--check", "5"]
+    ports = ["--port", str(free_port()), "--pg-port", str(free_port())]  # the usual ones are test_quickstart's
+    options = ["--no-install", "--with", "elasticsearch", "--rate", "100", "--check", "5", *ports]
+    argv = [str(REPO / "deploy" / "quickstart"), *options]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = dict(re.findall(r"^([a-z-]+) (\d+)$", done.stdout, re.MULTILINE))
