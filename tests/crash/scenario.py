@@ -50,6 +50,7 @@ class Scenario:
         self.running: dict[str, Process] = {}
         self.died: list[str] = []  # roles that were started again
         self.expected_exits = {-signal.SIGKILL}
+        self.on_death: Callable[[str], None] = lambda role: None  # before it is started again
         self.ends_with_death = False
         self.is_patient = False  # waits after each transaction: one batch each
         if makes_table:
@@ -114,6 +115,7 @@ class Scenario:
             if self.ends_with_death:
                 raise PowerCut(role)
             assert role not in self.died, f"{role} died again\n{process.text()[-4000:]}"
+            self.on_death(role)
             self.died.append(role)
             if role == "broker" and "replicator" in self.running:
                 self._restart_broker()
@@ -183,6 +185,15 @@ class Scenario:
         self.wait(lambda: self.segments()[0] != base or len(self.segments()) == 2, "a segment is removed")
         self.small(4000)
         self.caught_up()
+
+    def reaches(self, live: Callable[[], bool]) -> bool:
+        """Whether a life came to its point. How transactions group into appends and commits differs from one to the next,
+        so the last calls may not come: then once more, patiently, which makes at least as many."""
+        for is_patient in (False, True):
+            self.is_patient = is_patient
+            if live():
+                return True
+        return False
 
     def segments(self) -> list[str]:
         return sorted(path.name for path in (self.one.data / "log").glob("[0-9]*"))
