@@ -20,6 +20,7 @@ from typing import Iterable, Iterator
 
 CREATE, MKDIR, WRITE, TRUNCATE, ALLOCATE, SYNC, RENAME, UNLINK, LINK, ACK, SLOT, OPEN = range(1, 13)
 FDATASYNC, DSYNC, FAILED = 1, 2, 4
+FOUND = " (found)"  # ends the label of a folder's sync that makes durable what an earlier process did
 _HEAD = struct.Struct("<IBBHQqIII")
 _MAGIC = 0x70776C31
 _PAGE = 4096
@@ -34,6 +35,7 @@ class Record:
     path: str
     to: str
     data: bytes
+    process: int = 0
 
 
 def read_records(log: Path, root: Path) -> list[Record]:
@@ -41,14 +43,15 @@ def read_records(log: Path, root: Path) -> list[Record]:
     raw = log.read_bytes()
     records, at = [], 0
     while at + _HEAD.size <= len(raw):
-        magic, op, flags, _, ino, off, npath, nto, ndata = _HEAD.unpack_from(raw, at)
+        magic, op, flags, process, ino, off, npath, nto, ndata = _HEAD.unpack_from(raw, at)
         assert magic == _MAGIC, f"{log}: no record at byte {at}"
         at += _HEAD.size
         end = at + npath + nto + ndata
         if end > len(raw):
             break
         path, to = raw[at : at + npath].decode(), raw[at + npath : at + npath + nto].decode()
-        records.append(Record(op, flags, ino, off, _inside(path, root), _inside(to, root), raw[end - ndata : end]))
+        inside = (_inside(path, root), _inside(to, root))
+        records.append(Record(op, flags, ino, off, *inside, raw[end - ndata : end], process))
         at = end
     return records
 
@@ -110,14 +113,18 @@ class Folder:
     disk: dict[str, "Node"] = field(default_factory=dict)
     # (name that goes, name that comes, what it names): one of the names is "" but for a rename.
     pending: list[tuple[str, str, "Node | None"]] = field(default_factory=list)
+    last: tuple[str, int] = ("", 0)  # of them: "+new", "-gone" or "old>new", and the process that did it
 
-    def change(self, gone: str, come: str, node: "Node | None") -> None:
+    def change(self, gone: str, come: str, node: "Node | None", process: int) -> None:
         _change(self.cache, gone, come, node)
         self.pending.append((gone, come, node))
+        if not come.endswith(".lock"):  # nobody waits for one to be durable
+            self.last = (pattern(f"{gone}>{come}" if gone and come else f"-{gone}" if gone else f"+{come}"), process)
 
     def sync(self) -> None:
         self.disk = dict(self.cache)
         self.pending.clear()
+        self.last = ("", 0)
 
     def torn(self, rng: random.Random, chance: float) -> dict[str, "Node"]:
         entries = dict(self.disk)
@@ -173,9 +180,9 @@ class Disk:
             case 1:
                 file = File()
                 self.files[record.ino] = file
-                self._folder(record.path).change("", _name(record.path), file)
+                self._folder(record.path).change("", _name(record.path), file, record.process)
             case 2:
-                self._mkdir(record.path)
+                self._folder(record.path).change("", _name(record.path), Folder(), record.process)
             case 3:
                 return self._write(record)
             case 4:
@@ -188,13 +195,10 @@ class Disk:
             case 7 | 9:
                 self._move(record)
             case 8:
-                self._remove(record.path)
+                self._remove(record)
             case 12:
                 self.files[record.ino].is_opened = True
         return ""
-
-    def _mkdir(self, path: str) -> None:
-        self._folder(path).change("", _name(path), Folder())
 
     def _write(self, record: Record) -> str:
         file = self.files[record.ino]
@@ -226,10 +230,12 @@ class Disk:
         return label
 
     def _label(self, record: Record, node: Node) -> str:
+        """A folder's names the last thing that it makes durable, which is why the code syncs."""
         kind = "fdatasync" if record.flags & FDATASYNC else "fsync"
         label = f"{kind} {pattern(record.path)}"
         if isinstance(node, Folder):
-            return f"{label} [{_summary(node)}]"
+            what, process = node.last
+            return f"{label} [{what}]{FOUND if what and process != record.process else ''}"
         if kind == "fdatasync":
             return label
         was_opened, node.is_opened = node.is_opened, False
@@ -240,17 +246,17 @@ class Disk:
         source, target = self._folder(record.path), self._folder(record.to)
         old, new = _name(record.path), _name(record.to)
         if record.op == RENAME and source is target:
-            source.change(old, new, node)
+            source.change(old, new, node, record.process)
             return
-        target.change("", new, node)
+        target.change("", new, node, record.process)
         if record.op == RENAME:
-            source.change(old, "", None)
+            source.change(old, "", None, record.process)
 
-    def _remove(self, path: str) -> None:
+    def _remove(self, record: Record) -> None:
         """Sockets are made by bind(2), which is not recorded: their removal is no news."""
-        folder = self._folder(path)
-        if _name(path) in folder.cache:
-            folder.change(_name(path), "", None)
+        folder = self._folder(record.path)
+        if _name(record.path) in folder.cache:
+            folder.change(_name(record.path), "", None, record.process)
 
     def _find(self, path: str) -> Node | None:
         node: Node | None = self.root
@@ -296,14 +302,6 @@ def _name(path: str) -> str:
 def pattern(path: str) -> str:
     """Segments are all alike: a label means a place in the code."""
     return re.sub(r"\d{16,}", "SEG", path)
-
-
-def _summary(folder: Folder) -> str:
-    """The last thing that a folder's sync makes durable, which is why the code syncs: "+new", "-gone", "old>new"."""
-    if not folder.pending:
-        return ""
-    gone, come, _ = folder.pending[-1]
-    return pattern(f"{gone}>{come}" if gone and come else f"-{gone}" if gone else f"+{come}")
 
 
 # --- the points to look at

@@ -4,8 +4,8 @@
  *   ONESLOT_POWER_LOG  the file, opened for appending by each process; it is also the lock
  *
  * A record, little-endian, followed by path, to and data:
- *   magic u32 | op u8 | flags u8 | zero u16 | ino u64 | off i64 | npath u32 | nto u32 | ndata
- * u32
+ *   magic u32 | op u8 | flags u8 | process u16 | ino u64 | off i64 | npath u32 | nto u32 |
+ * ndata u32
  *
  * A call and its record are one under the lock, so that no order is guessed: an acknowledgement
  * is recorded before it is sent, everything else after it happened. Written by a single
@@ -40,7 +40,7 @@ enum op {
 struct head {
     uint32_t magic;
     uint8_t op, flags;
-    uint16_t zero;
+    uint16_t process; /* the end of its pid: tells one from its successor */
     uint64_t ino;
     int64_t off;
     uint32_t npath, nto, ndata;
@@ -81,6 +81,7 @@ put(const struct call *c, struct head h, size_t ndata)
     struct iovec v[68];
     int n = 3;
     h.magic = MAGIC;
+    h.process = (uint16_t)getpid();
     h.npath = (uint32_t)strlen(c->path);
     h.nto = (uint32_t)strlen(c->to);
     h.ndata = (uint32_t)ndata;

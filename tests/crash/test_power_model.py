@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from power_model import (
     DSYNC,
     FAILED,
     FDATASYNC,
+    FOUND,
     MKDIR,
     RENAME,
     SYNC,
@@ -143,3 +145,13 @@ def test_a_point_counts_what_was_promised_until_the_next_sync() -> None:
     records = [*SYNCED, record(ACK, off=7), record(WRITE, "a", 0, b"x"), record(ACK, off=5), record(SYNC, "a")]
     found = [(point.at, point.label, point.acked) for point in points(records)]
     assert found == [(1, "start", 0), (2, "fsync a (opened)", 0), (6, "fsync . [+a]", 7), (7, "fsync a", 7)]
+
+
+def test_a_sync_of_what_an_earlier_process_did_is_told_apart() -> None:
+    def by(process: int, item: Record) -> Record:
+        return dataclasses.replace(item, process=process)
+
+    made = [by(1, record(CREATE, "a")), by(2, record(CREATE, "b.lock"))]
+    synced = [by(2, record(SYNC, ".")), by(2, record(SYNC, ".")), by(2, record(CREATE, "e")), by(2, record(SYNC, "."))]
+    labels = [point.label for point in points([*made, *synced])]
+    assert labels == ["start", f"fsync . [+a]{FOUND}", "fsync . []", "fsync . [+e]"]
