@@ -259,6 +259,13 @@ write_some(struct lane *l, size_t n, struct err *e)
     return verdict_decide(rc, l->verdicts, l->records, l->keys, n, run, l->effects, e);
 }
 
+/* Whether a write may begin: see lanes_confirm. */
+static bool
+is_session_good(const struct lanes *ls)
+{
+    return clock_mono_ms() < ls->session.good_until_ms;
+}
+
 /* One write of what cur holds, and all that follows from it. */
 static void
 write_cur(struct lane *l)
@@ -272,6 +279,9 @@ write_cur(struct lane *l)
     if (l->ncur == 0) {
         went_well(l);
         return;
+    }
+    if (!is_session_good(ls)) {
+        return; /* opening, preparing, or standing still has taken that long: it stays in cur */
     }
     size_t n = l->ncur < ls->use_records ? l->ncur : ls->use_records;
     enum verdict_action action = write_some(l, n, &e);
@@ -327,7 +337,7 @@ is_due(struct lane *l, int64_t *ret_until)
     struct lanes *ls = l->ls;
     int64_t now = clock_mono_ms();
     *ret_until = now + IDLE_MS;
-    if (ls->is_halted || ls->view.is_over || ls->c.should_stop()) {
+    if (ls->is_halted || ls->view.is_over || ls->c.should_stop() || !is_session_good(ls)) {
         return false;
     }
     int64_t until = l->until_ms > ls->stopped_until_ms ? l->until_ms : ls->stopped_until_ms;

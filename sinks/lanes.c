@@ -175,6 +175,18 @@ lanes_run(struct lanes *ls)
     (void)pthread_mutex_unlock(&ls->lock);
 }
 
+void
+lanes_confirm(struct lanes *ls, int64_t until_ms)
+{
+    (void)pthread_mutex_lock(&ls->lock);
+    bool had_lapsed = clock_mono_ms() >= ls->session.good_until_ms;
+    ls->session.good_until_ms = until_ms;
+    if (had_lapsed) {
+        (void)pthread_cond_broadcast(&ls->changed);
+    }
+    (void)pthread_mutex_unlock(&ls->lock);
+}
+
 static bool
 is_any_busy(const struct lanes *ls)
 {

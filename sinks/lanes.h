@@ -39,6 +39,7 @@ void lanes_close(struct lanes *ls);
 struct lanes_session {
     uint8_t uuid[16];
     uint64_t generation, epoch, next, floor;
+    int64_t good_until_ms; /* as of lanes_confirm */
 };
 void lanes_begin(struct lanes *ls, const struct lanes_session *s);
 void lanes_add_letter(struct lanes *ls, const struct api_letter *letter);
@@ -47,6 +48,10 @@ void lanes_add_doubt(struct lanes *ls, const struct api_doubt *doubt);
 bool lanes_next_retry(struct lanes *ls, uint64_t from, uint64_t *ret_offset);
 /* Lets them work. */
 void lanes_run(struct lanes *ls);
+/* The session is known to be good: until that moment (clock_mono_ms) a lane may begin writes,
+ * then it holds what it has until the next call. A process that was stopped and is continued
+ * would otherwise write what it has queued before it hears that another one has the sink. */
+void lanes_confirm(struct lanes *ls, int64_t until_ms);
 /* Takes no more work and waits for what is under way: writes end, their verdicts are carried
  * out and settled; the rest stays queued, for lanes_begin to forget. */
 void lanes_halt(struct lanes *ls);

@@ -16,11 +16,14 @@
 #include "sinks/pace.h"
 
 enum {
-    STATUS_MS = 1000,       /* between two status calls; the answer says whether the session is
-                               still good */
-    LAZY_COMMIT_MS = 1000,  /* for an offset that only passed what `tables` leaves out */
-    BUSY_COMMIT_MS = 50,    /* while more is under way: each commit is a sync */
-    BUSY_FETCH_MS = 20,     /* a fetch waits so long while writes are under way */
+    STATUS_MS = 1000,        /* between two status calls; the answer says whether the session is
+                                still good */
+    SESSION_GOOD_MS = 10000, /* no write begins so long after the broker last answered a call
+                                that names the session: several status calls, so that nothing
+                                waits while the broker is there */
+    LAZY_COMMIT_MS = 1000,   /* for an offset that only passed what `tables` leaves out */
+    BUSY_COMMIT_MS = 50,     /* while more is under way: each commit is a sync */
+    BUSY_FETCH_MS = 20,      /* a fetch waits so long while writes are under way */
     COMMIT_GRACE_MS = 5000, /* a stop waits this long for the commit of what was just written */
     LOG_AGAIN_MS = 60000    /* the same failure again in the log */
 };
@@ -132,6 +135,14 @@ show_lanes(struct worker *w)
     }
 }
 
+/* The broker took a call that names the session, sent at asked_ms: counted from then, for we
+ * may have stood still since it answered. */
+static void
+confirm_session(struct worker *w, int64_t asked_ms)
+{
+    lanes_confirm(w->lanes, asked_ms + SESSION_GOOD_MS);
+}
+
 /* Not worth a failure of its own but when it says that the session is over: what is wrong with
  * the broker shows in the next call that matters. */
 static int
@@ -144,6 +155,9 @@ post_status(struct worker *w, struct err *e)
     w->status.generation = w->session.generation;
     w->status_ms = now;
     int rc = client_sink_status(w->control, w->c->name, &w->status, e);
+    if (rc == 0) {
+        confirm_session(w, now);
+    }
     bool is_over = rc == ERR_FENCED || rc == ERR_STEERED;
     if (rc != 0 && !is_over && rc != ERR_STOPPING) {
         log_err(LOG_DEBUG, "status_failed", e, "will try again");
@@ -189,6 +203,7 @@ open_session(struct worker *w, struct err *e)
         .tables = buf_str(&w->tables)};
     w->has_begun = false;
     lanes_halt(w->lanes);
+    int64_t asked_ms = clock_mono_ms();
     int rc = client_sink_open(w->control, w->c->name, &o, &w->session, e);
     if (rc != 0) {
         return rc;
@@ -196,7 +211,8 @@ open_session(struct worker *w, struct err *e)
     struct lanes_session s = {.generation = w->session.generation,
         .epoch = w->session.epoch,
         .next = w->session.next,
-        .floor = w->session.floor};
+        .floor = w->session.floor,
+        .good_until_ms = asked_ms + SESSION_GOOD_MS};
     memcpy(s.uuid, w->session.uuid, sizeof s.uuid);
     lanes_begin(w->lanes, &s);
     w->has_session = true;
@@ -237,12 +253,14 @@ commit(struct worker *w, struct err *e)
     uint64_t to = w->view.passed;
     struct api_sink_commit o = {
         .generation = w->session.generation, .expect = w->session.next, .next = to};
-    hold_until_ms = clock_mono_ms() + COMMIT_GRACE_MS;
+    int64_t asked_ms = clock_mono_ms();
+    hold_until_ms = asked_ms + COMMIT_GRACE_MS;
     int rc = client_sink_commit(w->control, w->c->name, &o, &w->session, e);
     hold_until_ms = 0;
     if (rc != 0) {
         return rc;
     }
+    confirm_session(w, asked_ms);
     if (w->session.next != to) {
         return err_set(e, ERR_PROTOCOL,
             "the broker moved the sink to %" PRIu64 " instead of %" PRIu64, w->session.next,

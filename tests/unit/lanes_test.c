@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "proto/api.h"
+#include "proto/base/clock.h"
 #include "proto/base/httpd.h"
 #include "proto/record_key.h"
 #include "sink_support.h"
@@ -88,6 +89,7 @@ static struct {
     int busy; /* so many writes are pushed back */
     size_t largest;
     uint64_t asks;         /* this offset is REREAD */
+    struct lanes *lapses;  /* its session is not confirmed any more from the first write on */
     enum verdict of_moves; /* of key changes; UNSET: as of others */
 } kind;
 
@@ -157,6 +159,10 @@ kind_write(struct sink *s, const struct sink_batch *b, struct sink_verdict *v, s
     kind.alone_broken = kind.alone_broken || (is_alone && b->n != 1) ||
                         (b->records[0].op == FRAME_TRUNCATE && kind.writing != 1);
     (void)pthread_mutex_unlock(&kind.lock);
+    if (kind.lapses != NULL) {
+        lanes_confirm(kind.lapses, clock_mono_ms());
+        kind.lapses = NULL;
+    }
     (void)sched_yield(); /* a chance for others to be beside it */
     (void)pthread_mutex_lock(&kind.lock);
     int rc = judge(s, b, v, e);
@@ -197,7 +203,8 @@ start_as(const struct sink_ops *ops, const char *broker)
     memset(&kind, 0, sizeof kind);
     (void)pthread_mutex_init(&kind.lock, NULL);
     struct lanes *ls = lanes_open(&c);
-    lanes_begin(ls, &(struct lanes_session){.generation = 1, .epoch = 1, .next = 1});
+    lanes_begin(ls, &(struct lanes_session){
+                        .generation = 1, .epoch = 1, .next = 1, .good_until_ms = INT64_MAX});
     return ls;
 }
 
@@ -337,7 +344,8 @@ a_halt_waits_and_a_new_session_forgets_the_rest(void **state)
     lanes_look(ls, &v);
     assert_int_equal(kind.writing, 0);
     assert_true(v.passed <= 101 && v.settled <= 100);
-    lanes_begin(ls, &(struct lanes_session){.generation = 2, .epoch = 1, .next = 501});
+    lanes_begin(ls, &(struct lanes_session){
+                        .generation = 2, .epoch = 1, .next = 501, .good_until_ms = INT64_MAX});
     lanes_look(ls, &v);
     assert_true(v.is_idle);
     assert_int_equal(v.passed, 501);
@@ -346,6 +354,60 @@ a_halt_waits_and_a_new_session_forgets_the_rest(void **state)
     lanes_run(ls);
     wait_passed(ls, 601);
     assert_int_equal(kind.ngot, before + 100);
+    lanes_close(ls);
+}
+
+/* Not when it was queued, nor when it was fed, but when a write begins. */
+static void
+without_a_confirmed_session_nothing_is_written(void **state)
+{
+    (void)state;
+    struct lanes *ls = start();
+    struct lanes_view v;
+    make_rows(100, 7);
+    feed(ls, 1, rows, 50);
+    lanes_confirm(ls, clock_mono_ms());
+    lanes_run(ls);
+    feed(ls, 51, rows + 50, 50);
+    (void)poll(NULL, 0, 100); /* what a lane would need to take and write all of it */
+    lanes_look(ls, &v);
+    assert_int_equal(kind.writes, 0);
+    assert_int_equal(v.passed, 1);
+    assert_false(v.is_over);
+    assert_int_equal(v.failures, 0);
+    lanes_confirm(ls, INT64_MAX); /* which wakes them: otherwise they look after a minute */
+    int64_t confirmed_ms = clock_mono_ms();
+    wait_passed(ls, 101);
+    assert_true(clock_mono_ms() - confirmed_ms < 30000);
+    assert_in_order(rows, 100);
+    lanes_close(ls);
+}
+
+/* The session lapses while a lane writes: that write ends and is settled, and it is the last.
+ */
+static void
+a_write_under_way_is_the_last_of_a_session_that_lapsed(void **state)
+{
+    (void)state;
+    struct lanes *ls = start();
+    struct lanes_view v;
+    for (size_t i = 0; i < 64; i++) {
+        rows[i] = (struct row){.id = 1, .op = FRAME_UPDATE};
+    }
+    kind.lapses = ls;
+    feed(ls, 1, rows, 64);
+    lanes_run(ls);
+    for (lanes_look(ls, &v); v.passed == 1; lanes_look(ls, &v)) {
+        struct pollfd p = {.fd = lanes_fd(ls), .events = POLLIN};
+        (void)poll(&p, 1, 10000);
+    }
+    (void)poll(NULL, 0, 100);
+    lanes_look(ls, &v);
+    assert_int_equal(kind.writes, 1);
+    assert_int_equal(v.passed, 2); /* the first record of a table comes alone */
+    lanes_confirm(ls, INT64_MAX);
+    wait_passed(ls, 65);
+    assert_in_order(rows, 64);
     lanes_close(ls);
 }
 
@@ -366,7 +428,8 @@ a_key_with_a_letter_bars_what_needs_its_value(void **state)
     struct api_letter letter = {
         .offset = 1, .state = API_LETTER_DISCARDED, .key = buf_str(&key)};
     lanes_add_letter(ls, &letter);
-    lanes_begin(ls, &(struct lanes_session){.generation = 1, .epoch = 1, .next = 5});
+    lanes_begin(ls, &(struct lanes_session){
+                        .generation = 1, .epoch = 1, .next = 5, .good_until_ms = INT64_MAX});
     lanes_add_letter(ls, &letter);
     feed(ls, 5, two, 2);
     lanes_run(ls);
@@ -407,7 +470,8 @@ a_letter_is_written_alone(void **state)
     struct buf auto_buf key;
     buf_init(&key, 1000);
     record_key_put(&key, s, row);
-    lanes_begin(ls, &(struct lanes_session){.generation = 1, .epoch = 1, .next = 5});
+    lanes_begin(ls, &(struct lanes_session){
+                        .generation = 1, .epoch = 1, .next = 5, .good_until_ms = INT64_MAX});
     lanes_add_letter(
         ls, &(struct api_letter){.offset = 1, .state = API_LETTER_RETRY, .key = buf_str(&key)});
     feed(ls, 5, live, 2);
@@ -587,7 +651,8 @@ static void
 begin_again(struct lanes *ls, uint64_t next)
 {
     lanes_halt(ls);
-    lanes_begin(ls, &(struct lanes_session){.generation = 2, .epoch = 1, .next = next});
+    lanes_begin(ls, &(struct lanes_session){
+                        .generation = 2, .epoch = 1, .next = next, .good_until_ms = INT64_MAX});
 }
 
 static void
@@ -812,8 +877,9 @@ what_waits_to_be_read_again_is_doubted(void **state)
     assert_int_equal(broker.doubt.offset, 5);
     struct api_doubt kept = broker.doubt;
     lanes_halt(ls);
-    lanes_begin(
-        ls, &(struct lanes_session){.generation = 3, .epoch = 1, .next = 7, .floor = 2});
+    lanes_begin(ls,
+        &(struct lanes_session){
+            .generation = 3, .epoch = 1, .next = 7, .floor = 2, .good_until_ms = INT64_MAX});
     lanes_add_doubt(ls, &kept);
     for (size_t i = 0; i < 3; i++) {
         feed(ls, 7 + i, log + 2 + i, 1);
@@ -835,6 +901,8 @@ main(void)
         cmocka_unit_test(the_order_of_a_key_survives_lanes_barriers_and_retries),
         cmocka_unit_test(what_is_pushed_back_comes_in_smaller_writes),
         cmocka_unit_test(a_halt_waits_and_a_new_session_forgets_the_rest),
+        cmocka_unit_test(without_a_confirmed_session_nothing_is_written),
+        cmocka_unit_test(a_write_under_way_is_the_last_of_a_session_that_lapsed),
         cmocka_unit_test(a_key_with_a_letter_bars_what_needs_its_value),
         cmocka_unit_test(a_letter_is_written_alone),
         WITH_BROKER(what_follows_a_rejected_key_change_joins_it),
