@@ -25,6 +25,7 @@ static struct {
     struct sink_verdict verdicts[MANY];
     char folder[64], file[96], seen[96];
     uint64_t next, floor; /* of a batch */
+    uint64_t epoch;       /* of the log */
 } t;
 
 static int
@@ -38,7 +39,7 @@ setup(void **state)
     assert_non_null(mkdtemp(t.folder));
     (void)snprintf(t.file, sizeof t.file, "%s/secret", t.folder);
     (void)snprintf(t.seen, sizeof t.seen, "%s/sink-search.seen", t.folder);
-    t.next = 1;
+    t.next = t.epoch = 1;
     return 0;
 }
 
@@ -80,7 +81,7 @@ open_as(const char *yaml, bool is_check, struct err *e)
     struct sink_setup s = {.name = "search",
         .options = t.options,
         .next = 1,
-        .epoch = is_check ? 0 : 1,
+        .epoch = is_check ? 0 : t.epoch,
         .seen_path = is_check ? NULL : t.seen,
         .lanes = 1,
         .is_check = is_check};
@@ -298,6 +299,41 @@ test_413_halves_down_to_one_record(void **state)
     peer_close();
 }
 
+/* It was applied, but what became of each is not known: smaller requests say it. */
+static void
+test_too_long_an_answer_halves(void **state)
+{
+    (void)state;
+    es_peer_open(NULL, 0);
+    es_peer.too_many_ops = 2;
+    open_ok("");
+    put_inserts(2);
+    write_ok(2);
+    check_all(2, VERDICT_DONE);
+    assert_int_equal(peer.n_writes, 3);
+    peer_close();
+}
+
+/* Nothing is known of the document: neither rejected nor done. */
+static void
+test_too_long_an_answer_to_one_record_is_a_failure(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    es_peer_open(NULL, 0);
+    es_peer.too_many_ops = 1;
+    open_ok("");
+    put_inserts(1);
+    int rc = write_some(1, &e);
+    assert_int_equal(rc, ERR_CLOSED);
+    assert_int_equal(err_class(rc), ERR_CLASS_RETRY);
+    assert_non_null(strstr(e.msg, "the answer to one operation is larger"));
+    es_peer.too_many_ops = 0;
+    write_ok(1);
+    check_all(1, VERDICT_DONE);
+    peer_close();
+}
+
 static void
 test_whole_400_finds_the_one_at_fault(void **state)
 {
@@ -467,6 +503,80 @@ test_foreign_index_stops(void **state)
     peer_close();
 }
 
+static const char other_mapping[] =
+    "{\"shop.item-000001\":{\"mappings\":{\"_meta\":{\"oneslot\":{\"version\":%d,\"log\":"
+    "\"00000000000000000000000000000000\",\"epoch\":%d,\"generation\":1,\"schema\":\"shop\","
+    "\"table\":\"item\",\"key\":[\"id\"]}},\"properties\":{\"id\":{},\"name\":{},"
+    "\"note\":{}}}}}";
+
+/* The index says that it was made by a format `version` in the epoch `epoch`, the log is at 5.
+ * What the write says; nothing is written when it fails. */
+static int
+write_into(int version, int epoch, struct err *e)
+{
+    static char mapping[sizeof other_mapping + 20];
+    (void)snprintf(mapping, sizeof mapping, other_mapping, version, epoch);
+    close_sink();
+    es_peer.mapping = mapping;
+    es_peer.mapping_put[0] = '\0';
+    size_t before = peer.n_writes;
+    t.epoch = 5;
+    open_ok("");
+    put_inserts(1);
+    int rc = write_some(1, e);
+    assert_int_equal(peer.n_writes - before, rc == 0);
+    return rc;
+}
+
+/* Documents of a later epoch have versions that what this copy of the log says can not beat. */
+static void
+test_an_index_of_a_later_epoch_stops(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    es_peer_open(NULL, 0);
+    assert_int_equal(write_into(1, 6, &e), ERR_FOREIGN);
+    assert_non_null(strstr(e.msg, "epoch 6"));
+    assert_non_null(strstr(e.msg, "is at 5"));
+    assert_string_equal(es_peer.mapping_put, "");
+    assert_int_equal(write_into(1, 5, &e), 0);
+    assert_string_equal(es_peer.mapping_put, "");
+    peer_close();
+}
+
+/* It says the new epoch before the first document of it. */
+static void
+test_an_index_of_an_earlier_epoch_is_adopted(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    es_peer_open(NULL, 0);
+    es_peer.refuses_mapping = true;
+    assert_int_equal(write_into(1, 4, &e), ERR_AUTH);
+    assert_non_null(strstr(e.msg, "cannot write the new epoch into shop.item-000001"));
+    es_peer.refuses_mapping = false;
+    assert_int_equal(write_into(1, 4, &e), 0);
+    assert_int_equal(es_peer.n_writes_before, 0);
+    assert_non_null(strstr(es_peer.mapping_put, "\"epoch\":5,\"generation\":1,"));
+    assert_non_null(
+        strstr(es_peer.mapping_put, "\"log\":\"00000000000000000000000000000000\""));
+    assert_int_equal(es_peer.n_made, 0);
+    peer_close();
+}
+
+static void
+test_an_index_of_a_newer_oneslot_stops(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    es_peer_open(NULL, 0);
+    assert_int_equal(write_into(2, 5, &e), ERR_NEWER);
+    assert_int_equal(err_class(ERR_NEWER), ERR_CLASS_STOP);
+    assert_non_null(strstr(e.msg, "made by a newer oneslot"));
+    assert_string_equal(es_peer.mapping_put, "");
+    peer_close();
+}
+
 /* A new process of the sink, as far as it can tell; record `offset` comes, everything below
  * `next` is settled. */
 static int
@@ -618,6 +728,8 @@ main(void)
         TEST(test_too_many_requests),
         TEST(test_blocked_index_is_a_pause),
         TEST(test_413_halves_down_to_one_record),
+        TEST(test_too_long_an_answer_halves),
+        TEST(test_too_long_an_answer_to_one_record_is_a_failure),
         TEST(test_whole_400_finds_the_one_at_fault),
         TEST(test_large_documents_are_read_and_sent_in_pieces),
         TEST(test_no_rights_stop),
@@ -627,6 +739,9 @@ main(void)
         TEST(test_bad_options),
         TEST(test_compressed),
         TEST(test_foreign_index_stops),
+        TEST(test_an_index_of_a_later_epoch_stops),
+        TEST(test_an_index_of_an_earlier_epoch_is_adopted),
+        TEST(test_an_index_of_a_newer_oneslot_stops),
         TEST(test_a_gone_index_is_made_anew_by_a_replay_only),
         TEST(test_a_found_index_is_remembered_too),
         TEST(test_a_skip_begins_another_history),

@@ -13,6 +13,11 @@ static struct {
     size_t doc_bytes;                    /* of the note in each document of an _mget */
     _Atomic size_t n_gets, most_in_hand; /* _mgets; documents read since the last _bulk */
     size_t in_hand;
+    size_t too_many_ops; /* a _bulk of so many is applied, and its answer is longer than anybody
+                            reads; 0: none is */
+    char mapping_put[2048]; /* the last request that changed a mapping, whole */
+    size_t n_writes_before; /* that one */
+    bool refuses_mapping;
 } es_peer;
 
 static const char peer_mapping[] =
@@ -21,6 +26,32 @@ static const char peer_mapping[] =
     "\"schema\":\"shop\",\"table\":\"item\",\"key\":[\"id\"]}},\"properties\":{\"id\":{"
     "\"type\":"
     "\"integer\"},\"name\":{\"type\":\"text\"},\"note\":{\"type\":\"text\"}}}}}";
+
+static inline size_t
+peer_count_ops(void)
+{
+    size_t n = 0;
+    struct str body = peer_body();
+    for (size_t i = 0; i < body.n; i++) {
+        bool at_line = i == 0 || body.p[i - 1] == '\n';
+        n += at_line && (strncmp(body.p + i, "{\"index\":{\"_index\"", 18) == 0 ||
+                            strncmp(body.p + i, "{\"delete\":{\"_index\"", 19) == 0);
+    }
+    return n;
+}
+
+/* A success of 80 MiB, until the client has had enough. */
+static inline void
+peer_send_too_much(int fd)
+{
+    static const char head[] =
+        "HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 83886080\r\n\r\n";
+    static const char blanks[1024 * 1024] = {' '};
+    bool is_read = send(fd, head, sizeof head - 1, MSG_NOSIGNAL) > 0;
+    for (size_t i = 0; is_read && i < 80; i++) {
+        is_read = send(fd, blanks, sizeof blanks, MSG_NOSIGNAL) > 0;
+    }
+}
 
 static inline void
 peer_accept_all(int fd)
@@ -71,10 +102,28 @@ peer_answer_bulk(int fd)
 {
     es_peer.in_hand = 0;
     enum peer_judgement judgement = peer_judge(fd);
+    if (judgement == PEER_ACCEPTS && es_peer.too_many_ops > 0 &&
+        peer_count_ops() >= es_peer.too_many_ops) {
+        peer_send_too_much(fd);
+        return false;
+    }
     if (judgement == PEER_ACCEPTS) {
         peer_accept_all(fd);
     }
     return judgement != PEER_CLOSES;
+}
+
+static inline void
+peer_answer_mapping(int fd)
+{
+    (void)snprintf(es_peer.mapping_put, sizeof es_peer.mapping_put, "%s", buf_cstr(&peer.last));
+    es_peer.n_writes_before = peer.n_writes;
+    if (es_peer.refuses_mapping) {
+        peer_send(fd, 403, NULL,
+            "{\"error\":{\"type\":\"security_exception\",\"reason\":\"r\"},\"status\":403}");
+    } else {
+        peer_send(fd, 200, NULL, "{\"acknowledged\":true}");
+    }
 }
 
 static inline bool
@@ -89,6 +138,8 @@ peer_answer(int fd)
         peer_send(fd, 200, NULL,
             "{\"version\":{\"number\":\"8.19.8\",\"build_flavor\":\"default\"},\"tagline\":"
             "\"You Know, for Search\"}");
+    } else if (peer_begins("PUT /shop.item-000001/_mapping ")) {
+        peer_answer_mapping(fd);
     } else if (peer_begins("PUT /")) {
         es_peer.n_made++;
         es_peer.is_gone = false;
