@@ -4,8 +4,11 @@ are the table afterwards. Numbers in brackets: the pitfalls of facts/elasticsear
 from __future__ import annotations
 
 import base64
+import email.utils
 import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any, Callable
 
@@ -15,11 +18,14 @@ from harness.elasticsearch import MAX_BODY_MIB, PASSWORD, USER, VERSION
 from harness.fake_es import (
     Fault,
     change_items,
+    cut_off,
+    cut_short,
     drip,
     drop_after_applying,
     drop_before,
     endless,
     garble,
+    pretend,
     refuse_items,
     status,
     truncate,
@@ -53,10 +59,21 @@ def has_even_id(action: Any) -> bool:
 # --- one answer that is not the plain success
 
 
+def busy_until(seconds: float) -> Fault:
+    """429 with a Retry-After that is a date, in whole seconds from the request on."""
+
+    def fault(request: Any, forward: Any) -> Any:
+        date = email.utils.formatdate(time.time() + seconds, usegmt=True)
+        return status(429, REJECTED, {"Retry-After": date})(request, forward)
+
+    return fault
+
+
 WHOLE: dict[str, Fault] = {
     "429": status(429, REJECTED),
     "429 with Retry-After": status(429, REJECTED, {"Retry-After": "1"}),
-    "429 with Retry-After as a date": status(429, REJECTED, {"Retry-After": "Wed, 25 Nov 2026 00:00:00 GMT"}),
+    "429 with Retry-After as a date": busy_until(1),
+    "429 with Retry-After as a date that is past": busy_until(-86400),
     "429 with a Retry-After that is none": status(429, REJECTED, {"Retry-After": "soon"}),
     "500": status(500),
     "502": status(502),
@@ -77,6 +94,11 @@ WHOLE: dict[str, Fault] = {
     "429 of some items": refuse_items(429, REJECTED, has_even_id),
     "503 of some items": refuse_items(503, "unavailable_shards_exception", has_even_id),
     "429 of all items": refuse_items(429, REJECTED),
+    "one item too few of what was not applied": pretend(lambda items: items[:-1]),
+    "one item too many of what was not applied": pretend(lambda items: [*items, items[-1]]),
+    "no items of what was not applied": pretend(lambda items: []),
+    "broken off before it was applied": pretend(lambda items: items, cut_off),
+    "cut short before it was applied": pretend(lambda items: items, cut_short),
 }  # fmt: skip
 
 
@@ -114,7 +136,7 @@ def test_429_for_as_long_as_it_takes(faulty: Search, pg: Postgres, fake_es: Fake
     begin(faulty)
     rule = fake_es.inject(refuse_items(429, REJECTED), times=None)
     write(pg)
-    fake_es.wait_used(rule, 8)
+    fake_es.wait_used(rule, 6)
     faulty.wait_state("retrying")
     assert faulty.oneslot.sink("search")["dead_letters"] == 0
     fake_es.heal()
@@ -122,12 +144,15 @@ def test_429_for_as_long_as_it_takes(faulty: Search, pg: Postgres, fake_es: Fake
     faulty.wait_state("running")
 
 
-def test_retry_after_is_waited_for(faulty: Search, pg: Postgres, fake_es: FakeES) -> None:
+@pytest.mark.parametrize(
+    "fault", [status(429, REJECTED, {"Retry-After": "3"}), busy_until(4)], ids=["seconds", "date"]
+)
+def test_retry_after_is_waited_for(faulty: Search, pg: Postgres, fake_es: FakeES, fault: Fault) -> None:
     """[2] No request of that kind earlier than the target asked for."""
     begin(faulty)
     pg.sql("INSERT INTO t VALUES (1, 'a')")
     faulty.check()
-    rule = fake_es.inject(status(429, REJECTED, {"Retry-After": "3"}), times=1)
+    rule = fake_es.inject(fault, times=1)
     before = len(fake_es.bulks())
     pg.sql("INSERT INTO t VALUES (2, 'b')")
     fake_es.wait_used(rule)
@@ -437,6 +462,37 @@ def test_a_damaged_memory_of_the_indices_stops_the_sink(search: Search, pg: Post
     search.check()
 
 
+# --- another worker
+
+
+def test_a_stopped_worker_writes_nothing_once_another_had_the_sink(faulty: Search, pg: Postgres, fake_es: FakeES) -> None:
+    """It stands still with a write before it, for longer than the node remembers a deleted version: continued, it has
+    to hear of its successor before it writes."""
+    begin(faulty)
+    pg.sql("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    faulty.check()
+    faulty.es.set("public.t", gc_deletes="0s")
+    rule = fake_es.inject(status(429, REJECTED, {"Retry-After": "3"}))
+    pg.sql("UPDATE t SET v = 'old' WHERE id = 1")
+    fake_es.wait_used(rule)
+    stopped_at = time.monotonic()
+    (older,) = faulty.oneslot.kill("sink:search", signal.SIGSTOP)
+    pg.sql("DELETE FROM t WHERE id = 1")
+    with faulty.oneslot.rival("search", lambda text: text.replace(fake_es.url, faulty.es.url)):
+        faulty.settle()
+        assert sorted(faulty.documents()) == ["2"]
+        # Longer than a session is good for without a word of the broker: SESSION_GOOD_MS of sinks/worker.c.
+        time.sleep(max(0.0, stopped_at + 12 - time.monotonic()))
+        faulty.es.refresh()  # which forgets the deleted version
+    before = len(fake_es.bulks())
+    assert faulty.oneslot.kill("sink:search", signal.SIGCONT) == [older]
+    pg.sql("INSERT INTO t VALUES (3, 'c')")
+    faulty.settle()
+    written = b"".join(request.body for request in fake_es.bulks()[before:])
+    assert b'"old"' not in written
+    faulty.check()
+
+
 # --- whose index it is
 
 
@@ -543,18 +599,44 @@ def make_field_lenient(search: Search) -> None:
     search.es.ask("PUT", "/public.t/_mapping", {"properties": {"v": field}})
 
 
-def test_a_redriven_letter_never_overwrites_anything_newer(faulty: Search, pg: Postgres, fake_es: FakeES) -> None:
-    """[9] A newer version of the row has arrived, or the row is gone: nothing comes back."""
+@pytest.mark.parametrize(
+    "change, left", [("UPDATE t SET v = 'new' WHERE id = 1", "new"), ("DELETE FROM t WHERE id = 1", None)], ids=["update", "delete"]
+)
+def test_a_redriven_letter_never_overwrites_anything_newer(
+    faulty: Search, pg: Postgres, fake_es: FakeES, change: str, left: str | None
+) -> None:
+    """[9] The target has taken what is newer and nobody heard of it, so the letter was not raised: redriven, it is the
+    first that the next session sends. Nothing comes back, not for a moment either."""
     begin(faulty)
     fake_es.inject(refuse_items(400, MAPPING, lambda action: action.source == {"id": 1, "v": "old"}), times=None)
-    pg.sql("INSERT INTO t VALUES (1, 'old'), (2, 'other')")
+    pg.sql("INSERT INTO t VALUES (1, 'first'), (2, 'other')")
+    faulty.check()
+    pg.sql("UPDATE t SET v = 'old' WHERE id = 1")
     (letter,) = faulty.wait_letters(1)
-    pg.sql("UPDATE t SET v = 'new' WHERE id = 1")
-    faulty.check()
-    faulty.oneslot.http.post("/sinks/search/dead-letters/retry", {"ids": [letter["offset"]]})
+    faulty.settle()
     fake_es.heal()
+    is_open = threading.Event()
+    after: list[tuple[bool, str | None]] = []
+
+    def gate(request: Any, forward: Any) -> Any:
+        if not is_open.is_set():
+            return status(503)(request, forward)
+        answer = forward(request)
+        document = faulty.es.get("public.t", "1")
+        after.append((b'"old"' in request.body, document and document.source["v"]))
+        return answer
+
+    unheard = fake_es.inject(drop_after_applying)
+    fake_es.inject(gate, times=None)
+    pg.sql(change)
+    fake_es.wait_used(unheard)
+    faulty.redrive(letter["offset"])
+    assert [(found["offset"], found["state"]) for found in faulty.letters()] == [(letter["offset"], "retry")]
+    faulty.oneslot.kill_and_wait("sink:search")
+    is_open.set()
     faulty.check()
-    assert faulty.documents()["1"].source["v"] == "new"
+    assert any(is_letter for is_letter, _ in after), "it was sent again"
+    assert {value for _, value in after} == {left}
 
 
 def test_a_letter_of_a_row_that_was_deleted_is_gone(faulty: Search, pg: Postgres, fake_es: FakeES) -> None:

@@ -8,10 +8,9 @@ import signal
 import struct
 import subprocess
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 from harness import Http, Oneslot, Postgres, Response, assert_tables_equal, check_log, fold, lsn, wait_until
-from harness.system import ACCOUNT, Process
 
 Make = Callable[..., Any]
 TWO_SINKS = {"file": {"kind": "file", "path": "./changes.ndjson"}, "slow": {"kind": "file", "path": "./slow.ndjson"}}
@@ -139,23 +138,6 @@ def test_a_name_may_look_like_an_option(pg: Postgres, make_oneslot: Callable[...
 # --- two workers of one name
 
 
-@contextlib.contextmanager
-def rival(oneslot: Oneslot, path: str) -> Iterator[Process]:
-    """A second worker of the sink `file`, as one that was started on a copy of the configuration: the lock of
-    its data folder is another one, its broker is ours."""
-    folder = oneslot.folder / "elsewhere"
-    (folder / "data").mkdir(parents=True)
-    (folder / "data" / "oneslot.sock").symlink_to(oneslot.data / "oneslot.sock")
-    ACCOUNT.own_tree(folder)
-    text = oneslot.config_path.read_text().replace("./changes.ndjson", path)
-    (folder / "oneslot.yaml").write_text(text)
-    argv = [oneslot.programs.path("oneslot-sink"), "file", "-c", str(folder / "oneslot.yaml")]
-    process = Process(argv, oneslot.folder / "900-rival.log", folder, oneslot.env)
-    oneslot.processes.append(process)
-    yield process
-    process.end(signal.SIGKILL)
-
-
 def test_the_older_of_two_workers_is_fenced(pg: Postgres, oneslot: Oneslot) -> None:
     """The older stands still in the middle of its work while a newer one takes over; when it wakes up it may not
     move the offset to where it thinks it is."""
@@ -165,7 +147,7 @@ def test_the_older_of_two_workers_is_fenced(pg: Postgres, oneslot: Oneslot) -> N
     older = oneslot.pid("sink")
     assert oneslot.kill("sink", signal.SIGSTOP) == [older]
     insert(pg, 11, 2000)
-    with rival(oneslot, "./rival.ndjson") as newer:
+    with oneslot.rival("file", lambda text: text.replace("./changes.ndjson", "./rival.ndjson")) as newer:
         oneslot.wait_durable(pg)
         oneslot.wait_settled()
         tail = oneslot.sink()["next"]
@@ -192,7 +174,8 @@ def test_two_workers_of_one_file_take_turns(pg: Postgres, oneslot: Oneslot) -> N
     begin(pg, oneslot)
     insert(pg, 1, 10)
     check_file(pg, oneslot)
-    with rival(oneslot, str(oneslot.folder / "changes.ndjson")):
+    path = str(oneslot.folder / "changes.ndjson")
+    with oneslot.rival("file", lambda text: text.replace("./changes.ndjson", path)):
         for first in range(11, 1000, 100):
             insert(pg, first, first + 99)
             oneslot.wait_durable(pg)

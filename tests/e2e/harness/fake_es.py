@@ -154,6 +154,29 @@ def items_of(body: bytes) -> list[Any]:
     return json.loads(body).get("items", [])
 
 
+def pretend(change: Callable[[list[Any]], list[Any]], spoil: Callable[[Answer], None] = lambda answer: None) -> Fault:
+    """Nothing is applied; the answer is that of a success, spoiled: whoever takes it for one loses documents."""
+
+    def fault(request: Request, forward: Forward) -> Answer:
+        items = change([{action.op: {"status": 200}} for action in actions_of(request.body)])
+        body = json.dumps({"errors": False, "items": items}).encode()
+        answer = Answer(200, body, {"Content-Type": "application/json"})
+        spoil(answer)
+        return answer
+
+    return fault
+
+
+def cut_off(answer: Answer) -> None:
+    """For pretend: the connection is closed behind half of it."""
+    answer.send = len(answer.body) // 2
+
+
+def cut_short(answer: Answer) -> None:
+    """For pretend: half of it, with that length."""
+    answer.body = answer.body[: len(answer.body) // 2]
+
+
 def drip(seconds: float) -> Fault:
     """Applied; the answer comes byte by byte."""
 

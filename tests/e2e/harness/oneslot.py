@@ -10,8 +10,9 @@ import re
 import signal
 import subprocess
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Mapping, TypeVar
 
 from harness.files import file_sink
 from harness.httpclient import Http, Response
@@ -221,6 +222,23 @@ class Oneslot:
         answer = self.get_changes(timeout, **query)
         assert answer.status == 200, answer
         return answer.ndjson()
+
+    # --- another worker of a sink of its
+
+    @contextmanager
+    def rival(self, name: str, change: Callable[[str], str] = lambda text: text) -> Iterator[Process]:
+        """As one that was started on a copy of the configuration, changed so: the lock of its data folder is another
+        one, its broker is ours."""
+        folder = self.folder / "elsewhere"
+        (folder / "data").mkdir(parents=True)
+        (folder / "data" / "oneslot.sock").symlink_to(self.data / "oneslot.sock")
+        (folder / "oneslot.yaml").write_text(change(self.config_path.read_text()))
+        ACCOUNT.own_tree(folder)
+        argv = [self.programs.path("oneslot-sink"), name, "-c", str(folder / "oneslot.yaml")]
+        process = Process(argv, self.folder / "900-rival.log", folder, self.env)
+        self.processes.append(process)
+        yield process
+        process.end(signal.SIGKILL)
 
     # --- waiting for it
 
