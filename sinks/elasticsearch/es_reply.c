@@ -1,5 +1,5 @@
 /* es_reply: see es_reply.h. Answers to _bulk, and what an item or a whole answer means; the
- * other answers are in es_answer.c. */
+ * other answers are in es_reply_read.c. */
 #include "sinks/elasticsearch/es_reply.h"
 
 #include "sinks/elasticsearch/es_scan.h"
