@@ -472,9 +472,9 @@ def test_a_stopped_worker_writes_nothing_once_another_had_the_sink(faulty: Searc
     pg.sql("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
     faulty.check()
     faulty.es.set("public.t", gc_deletes="0s")
-    rule = fake_es.inject(status(429, REJECTED, {"Retry-After": "3"}))
+    fake_es.inject(status(429, REJECTED, {"Retry-After": "8"}))
     pg.sql("UPDATE t SET v = 'old' WHERE id = 1")
-    fake_es.wait_used(rule)
+    faulty.wait_state("retrying")
     stopped_at = time.monotonic()
     (older,) = faulty.oneslot.kill("sink:search", signal.SIGSTOP)
     pg.sql("DELETE FROM t WHERE id = 1")
@@ -485,7 +485,10 @@ def test_a_stopped_worker_writes_nothing_once_another_had_the_sink(faulty: Searc
         time.sleep(max(0.0, stopped_at + 12 - time.monotonic()))
         faulty.es.refresh()  # which forgets the deleted version
     before = len(fake_es.bulks())
+    faulty.oneslot.kill("broker", signal.SIGSTOP)  # which would tell it at once
     assert faulty.oneslot.kill("sink:search", signal.SIGCONT) == [older]
+    time.sleep(2)  # several times what a write takes
+    faulty.oneslot.kill("broker", signal.SIGCONT)
     pg.sql("INSERT INTO t VALUES (3, 'c')")
     faulty.settle()
     written = b"".join(request.body for request in fake_es.bulks()[before:])
