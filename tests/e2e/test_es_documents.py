@@ -159,7 +159,14 @@ def test_ids_of_any_bytes_and_length(search: Search, pg: Postgres) -> None:
 def test_keys_that_are_equal_but_not_the_same_text(search: Search, pg: Postgres, identity: str) -> None:
     """[8] numeric 1.0 and 1.00, citext, float -0, char(n), a collation that ignores case: the text that is stored."""
     pg.sql("CREATE EXTENSION citext", user="postgres")
-    kinds = {"n": ("numeric", "1.0", "1.00"), "c": ("citext", "'Key'", "'KEY'"), "f": ("float8", "0", "'-0'")}
+    pg.sql("CREATE COLLATION caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+    kinds = {
+        "n": ("numeric", "1.0", "1.00"),
+        "c": ("citext", "'Key'", "'KEY'"),
+        "f": ("float8", "0", "'-0'"),
+        "b": ("char(5)", "'Key'", "'Key '"),
+        "i": ("text COLLATE caseless", "'Key'", "'KEY'"),
+    }
     for name, (kind, first, _) in kinds.items():
         pg.sql(f"CREATE TABLE {name} (id {kind} PRIMARY KEY, v text); ALTER TABLE {name} REPLICA IDENTITY {identity}")
     search.start()
