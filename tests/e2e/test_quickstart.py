@@ -16,6 +16,7 @@ from typing import Callable, Iterator
 
 import pytest
 from harness.httpclient import Http
+from harness.postgres import binaries
 from harness.system import ACCOUNT, NOT_YET, REPO, WorkFolder, base_environment, command_line, free_port, kill
 from harness.system import processes_with, wait_until
 
@@ -33,7 +34,8 @@ class Tour:
         self.terminal, inner = pty.openpty()
         os.set_blocking(self.terminal, False)
         argv = ["setsid", "--ctty", str(REPO / "deploy" / "quickstart"), "--no-install", *options]
-        env = {**base_environment(base), "TMPDIR": str(base), "ONESLOT_TEST_ID": self.id}
+        own = {"TMPDIR": str(base), "ONESLOT_TEST_ID": self.id, "ONESLOT_PG_BIN": str(binaries())}
+        env = {**base_environment(base), **own}
         self.popen = subprocess.Popen(argv, stdin=inner, stdout=inner, stderr=inner, env=env)
         os.close(inner)
 
