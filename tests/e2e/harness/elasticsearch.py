@@ -95,7 +95,7 @@ class Elasticsearch:
 
     # --- life
 
-    def start(self, timeout: float = 90.0) -> "Elasticsearch":
+    def start(self, timeout: float = 180.0) -> "Elasticsearch":
         """Until it answers and its indices can be written."""
         assert not self.is_running(), "this node is running already"
         self._process = Process(self._argv(), self.folder / "server.log", self.home, self._environment())
