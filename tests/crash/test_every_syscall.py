@@ -13,7 +13,7 @@ from harness.system import Programs
 from scenario import Scenario, kill_env, labels_of, sampled
 
 Point = tuple[str, int, str]  # label, its number, before or after
-SAMPLE = {"broker": 26, "sink": 10, "replicator": 4}
+SAMPLE = {"broker": 20, "sink": 8, "replicator": 4}
 
 
 def every_point(programs: Programs, scenario: Scenario, role: str) -> list[Point]:

@@ -51,7 +51,7 @@ def every_failure(rng: random.Random, soak: bool) -> list[Failure]:
         for number in range(1, most + 1)
         for error in errors
     ]
-    return every if soak else sampled(every, rng, 26, lambda failure: (failure[1], failure[3]))
+    return every if soak else sampled(every, rng, 20, lambda failure: (failure[1], failure[3]))
 
 
 def fail_env(programs: Programs, scenario: Scenario, failure: Failure) -> dict[str, str]:

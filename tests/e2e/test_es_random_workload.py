@@ -63,7 +63,7 @@ def test_every_shape_of_change_becomes_a_document(
     if identity == "FULL":
         make_all_full(load)
     search = make(load, make_oneslot, es).start()
-    load.run(250)
+    load.run(150)
     judge(load, search)
     before = {name: search.documents(name) for name in tables_of(load) if search.index(name) in es.aliases()}
     search.replay(timeout=600)

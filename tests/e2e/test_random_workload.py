@@ -119,7 +119,7 @@ def test_every_shape_of_change_arrives(load: Workload, make_oneslot: Callable[..
 
 @pytest.mark.sampled
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("compression, kills", [("none", 24), ("zstd", 16)])
+@pytest.mark.parametrize("compression, kills", [("none", 16), ("zstd", 12)])
 def test_nothing_is_lost_or_doubled_whatever_is_killed(
     load: Workload,
     make_oneslot: Callable[..., Oneslot],
