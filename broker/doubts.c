@@ -1,6 +1,6 @@
 /* doubts: see doubts.h.
  *
- *   d  sink, 0, u32 be slot  ->  u64 be offset */
+ *   d  sink, 0, u64 be key  ->  u64 be offset | u32 be table */
 #include "broker/doubts.h"
 
 #include <string.h>
@@ -11,127 +11,198 @@
 #include "proto/base/cleanup.h"
 #include "proto/base/xmalloc.h"
 
-enum { SINK_TEXT_MAX = 64, KEY_MAX = SINK_TEXT_MAX + 4 };
+enum { SINK_TEXT_MAX = 64, HASH = 8, NAME_MAX_BYTES = SINK_TEXT_MAX + HASH, VALUE = 12 };
 
-struct key {
-    char p[KEY_MAX];
+struct name {
+    char p[NAME_MAX_BYTES];
     size_t n;
 };
 
-static struct key
-key_of(const char *sink, uint32_t slot)
+static struct name
+name_of(const char *sink, uint64_t key)
 {
-    struct key k;
+    struct name k;
     size_t n = strlen(sink) + 1;
-    CHECK(n <= SINK_TEXT_MAX && slot < API_DOUBTS_MAX);
+    CHECK(n <= SINK_TEXT_MAX);
     memcpy(k.p, sink, n);
-    put_be32(k.p + n, slot);
-    k.n = n + 4;
+    put_be64(k.p + n, key);
+    k.n = n + HASH;
     return k;
 }
 
 static struct str
-key_str(const struct key *k)
+name_str(const struct name *k)
 {
     return (struct str){k->p, k->n};
+}
+
+/* 1: the offset that stands, 0: none. */
+static int
+find(struct store_txn *t, const struct name *k, uint64_t *ret, struct err *e)
+{
+    struct str v;
+    int rc = store_get(t, DEAD_TABLE_DOUBTS, name_str(k), &v, e);
+    if (rc == 0 && v.n == VALUE) {
+        *ret = get_be64(v.p);
+        return 1;
+    }
+    return rc == ERR_NOTFOUND ? 0 : rc; /* one of another size is written anew */
 }
 
 int
 doubts_raise(struct store_txn *t, const char *sink, const struct api_doubt *d, struct err *e)
 {
-    struct key k = key_of(sink, d->slot);
-    struct str v;
-    char offset[8];
-    int rc = store_get(t, DEAD_TABLE_DOUBTS, key_str(&k), &v, e);
-    if (rc == 0 && v.n == sizeof offset && get_be64(v.p) >= d->offset) {
-        return 0;
+    struct name k = name_of(sink, d->key);
+    uint64_t offset = 0;
+    char v[VALUE];
+    int rc = find(t, &k, &offset, e);
+    if (rc < 0 || (rc == 1 && offset >= d->offset)) {
+        return rc < 0 ? rc : 0;
     }
-    if (rc != 0 && rc != ERR_NOTFOUND) {
-        return rc;
-    }
-    put_be64(offset, d->offset);
-    return store_put(t, DEAD_TABLE_DOUBTS, key_str(&k), (struct str){offset, sizeof offset}, e);
+    put_be64(v, d->offset);
+    put_be32(v + 8, d->table);
+    return store_put(t, DEAD_TABLE_DOUBTS, name_str(&k), (struct str){v, sizeof v}, e);
 }
 
-/* 1: one of that sink, in *ret. 0: of another one. */
+/* ---- all of a sink's ---- */
+
+typedef int doubt_f(void *arg, const struct api_doubt *d, struct err *e);
+
 static int
-get_doubt(const struct beside *bs, const struct key *first, struct str k, struct str v,
+read_doubt(const struct beside *bs, const struct name *first, struct str k, struct str v,
     struct api_doubt *ret, struct err *e)
 {
-    if (k.n != first->n || memcmp(k.p, first->p, first->n - 4) != 0) {
-        return 0;
-    }
-    ret->slot = get_be32(k.p + first->n - 4);
-    if (v.n != 8 || ret->slot >= API_DOUBTS_MAX) {
+    if (v.n != VALUE) {
         return beside_damaged(bs, "a doubt", e);
     }
-    ret->offset = get_be64(v.p);
-    return 1;
+    *ret = (struct api_doubt){.key = get_be64(k.p + first->n - HASH),
+        .table = get_be32(v.p + 8),
+        .offset = get_be64(v.p)};
+    return 0;
 }
 
 static int
-walk(const struct beside *bs, struct store_txn *t, const char *sink, struct api_doubt *ret,
+walk(const struct beside *bs, struct store_txn *t, const char *sink, doubt_f *fn, void *arg,
     struct err *e)
 {
     auto_store_cursor struct store_cursor *c = NULL;
-    struct key first = key_of(sink, 0);
+    struct name first = name_of(sink, 0);
     struct str k;
     struct str v;
-    int n = 0;
     int rc = store_cursor_open(t, DEAD_TABLE_DOUBTS, &c, e);
     if (rc == 0) {
-        rc = store_cursor_seek(c, STORE_AT_OR_AFTER, key_str(&first), &k, &v, e);
+        rc = store_cursor_seek(c, STORE_AT_OR_AFTER, name_str(&first), &k, &v, e);
     }
-    while (rc == 1) {
-        rc = get_doubt(bs, &first, k, v, &ret[n], e);
-        if (rc == 1) {
-            n++;
-            rc = store_cursor_next(c, &k, &v, e);
-        }
+    while (rc == 1 && k.n == first.n && memcmp(k.p, first.p, first.n - HASH) == 0) {
+        struct api_doubt d;
+        rc = read_doubt(bs, &first, k, v, &d, e);
+        rc = rc == 0 ? fn(arg, &d, e) : rc;
+        rc = rc == 0 ? store_cursor_next(c, &k, &v, e) : rc;
     }
-    return rc == 0 ? n : rc;
+    return rc < 0 ? rc : 0;
+}
+
+struct list {
+    struct api_doubt *d;
+    size_t n;
+};
+
+static int
+add(void *arg, const struct api_doubt *d, struct err *e)
+{
+    struct list *l = arg;
+    (void)e;
+    if (l->n < API_DOUBTS_MAX) {
+        l->d[l->n++] = *d;
+        return 0;
+    }
+    uint64_t offset = l->d[0].offset > d->offset ? l->d[0].offset : d->offset;
+    if (l->d[0].key != 0) { /* it becomes one of those that the first one stands for */
+        l->d[0] = (struct api_doubt){.key = 0, .offset = l->d[0].offset};
+    }
+    l->d[0].offset = offset;
+    return 0;
+}
+
+static int
+list(struct beside *bs, const char *sink, struct list *l, struct err *e)
+{
+    auto_store_txn struct store_txn *txn = NULL;
+    int rc = store_begin(bs->store, false, &txn, e);
+    return rc == 0 ? walk(bs, txn, sink, add, l, e) : rc;
 }
 
 int
 doubts_list(struct beside *bs, const char *sink, struct api_doubt *ret, struct err *e)
 {
-    auto_store_txn struct store_txn *txn = NULL;
+    struct list l = {.d = ret};
     (void)pthread_mutex_lock(&bs->lock);
-    int rc = store_begin(bs->store, false, &txn, e);
-    if (rc == 0) {
-        rc = walk(bs, txn, sink, ret, e);
+    int rc = list(bs, sink, &l, e);
+    (void)pthread_mutex_unlock(&bs->lock);
+    return rc == 0 ? (int)l.n : rc;
+}
+
+/* ---- ending ---- */
+
+static int
+del_proven(
+    struct store_txn *t, const char *sink, const struct api_doubt *d, size_t n, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        struct name k = name_of(sink, d[i].key);
+        uint64_t offset = 0;
+        rc = find(t, &k, &offset, e);
+        if (rc == 1) {
+            rc = offset <= d[i].offset ? store_del(t, DEAD_TABLE_DOUBTS, name_str(&k), e) : 0;
+        }
     }
-    store_abort(take_ptr(&txn));
+    return rc;
+}
+
+/* Under the lock. */
+static int
+end(struct beside *bs, const char *sink, const struct api_doubt *d, size_t n, struct err *e)
+{
+    auto_store_txn struct store_txn *txn = NULL;
+    if (n == 0) {
+        return 0;
+    }
+    int rc = beside_begin(bs, beside_touched(bs, n), &txn, e);
+    if (rc == 0) {
+        rc = del_proven(txn, sink, d, n, e);
+    }
+    return rc == 0 ? store_commit(take_ptr(&txn), e) : rc;
+}
+
+int
+doubts_end(
+    struct beside *bs, const char *sink, const struct api_doubt *d, size_t n, struct err *e)
+{
+    (void)pthread_mutex_lock(&bs->lock);
+    int rc = end(bs, sink, d, n, e);
     (void)pthread_mutex_unlock(&bs->lock);
     return rc;
 }
 
-static int
-del_all(struct beside *bs, struct store_txn *t, const char *sink, struct err *e)
-{
-    auto_free struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
-    int n = walk(bs, t, sink, d, e);
-    int rc = n < 0 ? n : 0;
-    for (int i = 0; rc == 0 && i < n; i++) {
-        struct key k = key_of(sink, d[i].slot);
-        rc = store_del(t, DEAD_TABLE_DOUBTS, key_str(&k), e);
-    }
-    return rc;
-}
-
+/* By parts: more than one list holds may be there. The first of a longer one stands for the
+ * rest, and is not of this disk. */
 int
 doubts_forget(struct beside *bs, const char *sink, struct err *e)
 {
-    auto_store_txn struct store_txn *txn = NULL;
+    auto_free struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
+    int rc = 0;
+    size_t n;
     (void)pthread_mutex_lock(&bs->lock);
-    int rc = beside_begin(bs, beside_touched(bs, API_DOUBTS_MAX), &txn, e);
-    if (rc == 0) {
-        rc = del_all(bs, txn, sink, e);
-    }
-    if (rc == 0) {
-        rc = store_commit(take_ptr(&txn), e);
-    }
-    store_abort(take_ptr(&txn));
+    do {
+        struct list l = {.d = d};
+        rc = list(bs, sink, &l, e);
+        n = l.n;
+        for (size_t i = 0; i < n; i++) {
+            d[i].offset = UINT64_MAX;
+        }
+        rc = rc == 0 ? end(bs, sink, d, n, e) : rc;
+    } while (rc == 0 && n == API_DOUBTS_MAX);
     (void)pthread_mutex_unlock(&bs->lock);
     return rc;
 }

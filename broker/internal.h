@@ -25,6 +25,7 @@ void internal_sink_letters(struct broker *bk, struct httpd_req *rq, struct str n
 void internal_sink_letter(struct broker *bk, struct httpd_req *rq, struct str rest);
 void internal_sink_reread(struct broker *bk, struct httpd_req *rq, struct str name);
 void internal_sink_doubts(struct broker *bk, struct httpd_req *rq, struct str name);
+void internal_sink_proven(struct broker *bk, struct httpd_req *rq, struct str name);
 void internal_rereads(struct broker *bk, struct httpd_req *rq, struct str name);
 void internal_rereads_done(struct broker *bk, struct httpd_req *rq, struct str name);
 

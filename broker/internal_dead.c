@@ -8,6 +8,7 @@
 #include "broker/doubts.h"
 #include "broker/internal.h"
 #include "broker/problem.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/xmalloc.h"
@@ -15,7 +16,7 @@
 enum {
     RECORD_MAX = 512 * 1024 * 1024,                           /* beyond the quota */
     LETTERS_BYTES = API_LETTERS_MAX * (2 * API_KEY_MAX + 64), /* of a page, at most */
-    DOUBTS_BYTES = 1024 * 1024                                /* of all of a sink's, at most */
+    DOUBTS_BYTES = API_DOUBTS_MAX * 32                        /* of all of a sink's, at most */
 };
 
 static void
@@ -199,6 +200,22 @@ internal_sink_letter(struct broker *bk, struct httpd_req *rq, struct str rest)
 
 /* ---- rows to be read again ---- */
 
+static int
+get_doubt(
+    struct httpd_req *rq, uint64_t offset, struct api_doubt *ret, bool *ret_has, struct err *e)
+{
+    struct str text;
+    uint64_t table = 0;
+    *ret = (struct api_doubt){.offset = offset};
+    *ret_has = httpd_query(rq, "doubt", &text);
+    int rc = httpd_query_u64(rq, "doubt", 0, UINT64_MAX, &ret->key, e);
+    if (rc == 0) {
+        rc = httpd_query_u64(rq, "table", 0, UINT32_MAX, &table, e);
+    }
+    ret->table = (uint32_t)table;
+    return rc;
+}
+
 void
 internal_sink_reread(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
 {
@@ -214,13 +231,13 @@ internal_sink_reread(struct broker *bk, struct httpd_req *rq, struct str name_in
         int n = api_get_rereads(httpd_body(rq), &q, 1, &e);
         rc = n < 0 ? n : n == 0 ? err_set(&e, ERR_PARSE, "no row to be read again") : 0;
     }
-    uint64_t slot = API_DOUBTS_MAX;
+    struct api_doubt d;
+    bool has_doubt = false;
     if (rc == 0) {
-        rc = httpd_query_u64(rq, "doubt", 0, API_DOUBTS_MAX - 1, &slot, &e);
+        rc = get_doubt(rq, q.offset, &d, &has_doubt, &e);
     }
     if (rc == 0) {
-        struct api_doubt d = {.slot = (uint32_t)slot, .offset = q.offset};
-        rc = rereads_ask(bk->rereads, &q, name, slot < API_DOUBTS_MAX ? &d : NULL, &e);
+        rc = rereads_ask(bk->rereads, &q, name, has_doubt ? &d : NULL, &e);
     }
     respond(rq, rc, &e, NULL);
 }
@@ -234,15 +251,31 @@ internal_sink_doubts(struct broker *bk, struct httpd_req *rq, struct str name_in
     buf_init(&b, DOUBTS_BYTES);
     int rc = internal_sink_name(name_in_path, name, &e);
     if (rc == 0) {
-        struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
+        auto_free struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
         int n = doubts_list(&bk->dead_folder, name, d, &e);
         rc = n < 0 ? n : 0;
         if (rc == 0) {
             api_put_doubts(&b, d, (size_t)n);
         }
-        free(d);
     }
     respond(rq, rc, &e, &b);
+}
+
+/* Of any session: what it says of an offset is true for good. */
+void
+internal_sink_proven(struct broker *bk, struct httpd_req *rq, struct str name_in_path)
+{
+    char name[STATE_NAME_MAX];
+    struct api_doubt d[API_PROVEN_MAX];
+    struct err e;
+    int rc = internal_sink_name(name_in_path, name, &e);
+    if (rc == 0) {
+        rc = api_get_doubts(httpd_body(rq), d, API_PROVEN_MAX, &e);
+    }
+    if (rc >= 0) {
+        rc = doubts_end(&bk->dead_folder, name, d, (size_t)rc, &e);
+    }
+    respond(rq, rc, &e, NULL);
 }
 
 void

@@ -225,9 +225,7 @@ put_asked(struct rereads *r, struct store_txn *t, const struct asked *a, struct 
     put_be64(last, a->id > r->last_id ? a->id : r->last_id);
     if (a->row.n > 0) {
         rc = put_request(t, a->id, a->offset, a->row, e);
-    }
-    if (rc == 0 && a->row.n > 0) {
-        rc = store_put(t, DEAD_TABLE_META, KEY_LAST, (struct str){last, 8}, e);
+        rc = rc == 0 ? store_put(t, DEAD_TABLE_META, KEY_LAST, (struct str){last, 8}, e) : rc;
     }
     return rc == 0 && a->doubt != NULL ? doubts_raise(t, a->sink, a->doubt, e) : rc;
 }

@@ -74,7 +74,8 @@ static const struct route_param page_params[] = {
 };
 
 static const struct route_param reread_params[] = {
-    {.name = "doubt", .type = "integer", .help = "slot of the row's key"},
+    {.name = "doubt", .type = "integer", .help = "hash of the row's key, or 0: every key"},
+    {.name = "table", .type = "integer", .help = "hash of its table"},
     {.name = NULL},
 };
 
@@ -302,6 +303,11 @@ const struct route routes[] = {
         .summary = "Of which keys the target may lack a change",
         .handler = internal_sink_doubts,
         .flags = ROUTE_INTERNAL},
+    {.method = "POST",
+        .path = API_SINKS "{sink}/proven",
+        .summary = "Of which keys it no longer does",
+        .handler = internal_sink_proven,
+        .flags = ROUTE_INTERNAL | ROUTE_BODY},
     {.method = "GET",
         .path = API_SINKS "{letter}",
         .summary = "SINK/letters/OFFSET: a dead letter's record",

@@ -1,5 +1,6 @@
 #include "proto/api.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "proto/base/bytes.h"
@@ -242,7 +243,7 @@ open_list(struct str bytes, size_t max, int *ret_n)
     struct mp m;
     mp_init(&m, bytes);
     uint32_t n = mp_array(&m);
-    *ret_n = m.failed || n > max || n > API_LETTERS_MAX ? -1 : (int)n;
+    *ret_n = m.failed || n > max || n > INT_MAX ? -1 : (int)n;
     return m;
 }
 
@@ -330,8 +331,9 @@ api_put_doubts(struct buf *b, const struct api_doubt *d, size_t n)
 {
     mp_put_array(b, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
-        mp_put_array(b, 2);
-        mp_put_u64(b, d[i].slot);
+        mp_put_array(b, 3);
+        mp_put_u64(b, d[i].key);
+        mp_put_u64(b, d[i].table);
         mp_put_u64(b, d[i].offset);
     }
 }
@@ -342,10 +344,11 @@ api_get_doubts(struct str bytes, struct api_doubt *ret, size_t max, struct err *
     int n;
     struct mp m = open_list(bytes, max, &n);
     for (int i = 0; i < n && !m.failed; i++) {
-        m.failed = mp_array(&m) != 2 || m.failed;
-        uint64_t slot;
-        get_small(&m, API_DOUBTS_MAX - 1, &slot);
-        ret[i].slot = (uint32_t)slot;
+        uint64_t table;
+        m.failed = mp_array(&m) != 3 || m.failed;
+        ret[i].key = mp_u64(&m);
+        get_small(&m, UINT32_MAX, &table);
+        ret[i].table = (uint32_t)table;
         ret[i].offset = mp_u64(&m);
     }
     return n < 0 || !mp_done(&m) ? bad_list("doubts", e) : n;

@@ -37,10 +37,12 @@
  *
  *     GET  /internal/sinks/NAME/letters/OFFSET               -> the letter's record: a batch
  *
- *     POST /internal/sinks/NAME/reread?doubt=  <- api_reread durable before the answer, and so
- * is the doubt
+ *     POST /internal/sinks/NAME/reread?doubt=&table=  <- api_reread; durable before the
+ * answer, and so is the doubt
  *
  *     GET  /internal/sinks/NAME/doubts   -> api_doubt, ...
+ *
+ *     POST /internal/sinks/NAME/proven   <- api_doubt, ...   doubts that are over
  *
  *     GET  /internal/rereads?after=&max= -> api_reread, ...  for the replicator
  *
@@ -90,7 +92,8 @@ enum {
     API_KEY_MAX = 16 * 1024,      /* of a row (proto/record_key.h) */
     API_REREAD_MAX = 1024 * 1024, /* of a row to be read again: its key is sent as it is */
     API_LETTERS_MAX = 1000,       /* letters or rereads in one answer */
-    API_DOUBTS_MAX = 65536,       /* slots of a sink's doubts */
+    API_DOUBTS_MAX = 100000,      /* doubts of a sink */
+    API_PROVEN_MAX = 1024,        /* of them in one call */
     API_KEY_COLS_MAX = 32         /* INDEX_MAX_KEYS */
 };
 #define API_APPEND_BODY_MAX 0x80000000ull /* one record of FRAME_MAX_PAYLOAD and its head */
@@ -313,14 +316,13 @@ int api_get_rereads(
     struct str bytes, struct api_reread *ret, size_t max, struct err *e) MUST_CHECK;
 
 /* Until a row has been read, and has come to the sink through the log, what the sink's target
- * holds of its key lacks a change: no later record of that key may take a value from it. Such
- * doubts are kept for good, and in bounded space: by slot, of which each key has one (the hash
- * of proto/record_key, modulo API_DOUBTS_MAX), the highest offset of a record whose row was
- * asked for. What the target holds with a version above it is proven. (A key that shares a slot
- * is doubted without need: a row is read too often, never too seldom.) */
+ * holds of its key lacks a change: no later record of that key may take a value from it. What
+ * the target holds with a version above the doubt's offset, the highest of a record whose row
+ * was asked for, is proven again. */
 struct api_doubt {
-    uint32_t slot;
-    uint64_t offset;
+    uint64_t key;   /* record_key_hash; 0: of every key, once there are API_DOUBTS_MAX others */
+    uint32_t table; /* frame_sum of the table's part of the key */
+    uint64_t offset; /* of a doubt that is over: one beyond this is another one, and stays */
 };
 void api_put_doubts(struct buf *b, const struct api_doubt *d, size_t n);
 int api_get_doubts(

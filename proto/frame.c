@@ -156,6 +156,12 @@ frame_sum(uint32_t seed, struct str bytes)
     return (uint32_t)XXH3_64bits_withSeed(bytes.p, bytes.n, seed);
 }
 
+uint64_t
+frame_hash(struct str bytes)
+{
+    return XXH3_64bits(bytes.p, bytes.n);
+}
+
 /* ---- control frames ---- */
 
 static void

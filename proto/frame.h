@@ -109,5 +109,6 @@ int frame_next(
 bool frame_is_record(uint8_t op);
 /* XXH3 of other things that the log keeps (transaction packs, tail): low 32 bits. */
 uint32_t frame_sum(uint32_t seed, struct str bytes);
+uint64_t frame_hash(struct str bytes); /* XXH3-64, whole */
 
 #endif

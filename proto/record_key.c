@@ -3,6 +3,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/check.h"
 #include "proto/base/digest.h"
+#include "proto/frame.h"
 
 static bool
 is_row_op(uint8_t op)
@@ -112,4 +113,11 @@ record_key_put(struct buf *b, const struct schema *s, const struct record_value 
     if (b->n - from > RECORD_KEY_COLUMNS_MAX) {
         put_digest_instead(b, from);
     }
+}
+
+uint64_t
+record_key_hash(struct str key)
+{
+    uint64_t hash = frame_hash(key);
+    return hash == 0 ? 1 : hash;
 }

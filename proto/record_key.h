@@ -35,6 +35,8 @@ const struct record_value *record_former_key_row(const struct record *r);
 
 /* Appends the bytes described above; row is one of the two. */
 void record_key_put(struct buf *b, const struct schema *s, const struct record_value *row);
+/* Of such bytes: so wide that two keys of a log never share one in practice; never 0. */
+uint64_t record_key_hash(struct str key);
 /* Appends those of the table alone: a prefix of all its rows' keys. */
 void record_key_put_table(struct buf *b, const struct schema *s);
 #endif

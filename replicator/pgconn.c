@@ -18,9 +18,9 @@
 #include "proto/lsn.h"
 #include "replicator/sql.h"
 
-/* What decides how a value becomes text, what could end a session, and what would hide the
- * warning that on_notice waits for, whatever role or database set. The last setting of a name
- * counts, so these follow the options of the dsn. */
+/* What decides how a value becomes text, what could end a session at work, and what would hide
+ * the warning that on_notice waits for, whatever role or database set. The last setting of a
+ * name counts, so these follow the options of the dsn. */
 #define PINNED_OPTIONS                                                                         \
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c timezone=UTC"       \
     " -c bytea_output=hex -c lc_monetary=C -c search_path= -c quote_all_identifiers=off"       \

@@ -64,7 +64,7 @@ struct stream {
     uint64_t asked_lsn; /* the server wants to hear of this one at once; 0: no */
     bool status_is_due;
     int64_t now_us, told_us, progress_us /* first untold progress, 0 none */, handed_us,
-        idle_us;
+        idle_us, watch_us /* last tried to */;
 };
 
 /* Rows are read, or wanted: nothing is applied, and nothing else appended. */
@@ -261,6 +261,28 @@ take_durable(struct stream *st, struct err *e)
 
 /* ---- a server that stops ---- */
 
+static int64_t
+next_watch_us(const struct stream *st)
+{
+    int64_t since_us = st->watch_us > st->handed_us ? st->watch_us : st->handed_us;
+    return since_us + WATCH_US;
+}
+
+/* Only a server that takes nobody is one that stops: where it has no connection left for us, or
+ * not for this role any more, the stream goes on. */
+static int
+watch(struct stream *st, struct err *e)
+{
+    struct pgconn_conf c = *st->conf->plain;
+    c.connect_timeout_ms = ASK_CONNECT_MS;
+    st->watch_us = st->now_us;
+    st->status_is_due = true; /* this may take a while */
+    pgconn_close(st->watching);
+    st->watching = NULL;
+    int rc = pgconn_open(&c, &st->watching, e);
+    return rc == ERR_CLOSED || rc == ERR_CONNECT ? rc : 0;
+}
+
 /* A server that is told to stop ends ordinary connections first and then waits until all that
  * it has sent is acknowledged (PostgreSQL, walsender.c: WalSndDone), which a full log or a full
  * disk holds up for as long as it lasts. So while an append does not end, an ordinary
@@ -273,20 +295,14 @@ let_server_stop(struct stream *st, struct err *e)
         st->watching = NULL;
         return 0;
     }
-    if (st->watching != NULL) {
-        return pgconn_is_lost(st->watching)
-                   ? err_set(e, ERR_CLOSED,
-                         "PostgreSQL ends its connections; it is probably shutting down")
-                   : 0;
-    }
-    if (st->now_us - st->handed_us < WATCH_US) {
+    if (st->watching != NULL && !pgconn_is_lost(st->watching)) {
         return 0;
     }
-    struct pgconn_conf c = *st->conf->plain;
-    c.connect_timeout_ms = ASK_CONNECT_MS;
-    int rc = pgconn_open(&c, &st->watching, e);
-    st->status_is_due = true; /* that may have taken a while */
-    return rc;
+    bool was_lost = st->watching != NULL; /* which may have other reasons: asked once more */
+    if (!was_lost && st->now_us < next_watch_us(st)) {
+        return 0;
+    }
+    return watch(st, e);
 }
 
 /* ---- rows read from tables ---- */
@@ -482,8 +498,8 @@ until_next_timer_us(const struct stream *st)
         at_us = st->held_us + HOLD_US + 1;
     }
     bool will_watch = !sender_is_idle(st->sender) && st->watching == NULL;
-    if (will_watch && st->handed_us + WATCH_US < at_us) {
-        at_us = st->handed_us + WATCH_US;
+    if (will_watch && next_watch_us(st) < at_us) {
+        at_us = next_watch_us(st);
     }
     return at_us > st->now_us ? at_us - st->now_us : 0;
 }

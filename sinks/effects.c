@@ -103,7 +103,8 @@ effects_raise(struct effects *x, struct str key, bool is_prefix, uint64_t offset
 }
 
 int
-effects_ask(struct effects *x, const struct record *r, uint32_t doubt, struct err *e)
+effects_ask(
+    struct effects *x, const struct record *r, const struct api_doubt *doubt, struct err *e)
 {
     const struct schema *s = r->schema;
     const struct record_value *row = record_key_row(r);

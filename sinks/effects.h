@@ -32,7 +32,7 @@ int effects_bury(struct effects *x, const struct record *r, struct str frame, ui
 int effects_raise(struct effects *x, struct str key, bool is_prefix, uint64_t offset,
     struct err *e) MUST_CHECK;
 /* For the row of a record that has a key; doubt: as in client_reread. */
-int effects_ask(
-    struct effects *x, const struct record *r, uint32_t doubt, struct err *e) MUST_CHECK;
+int effects_ask(struct effects *x, const struct record *r, const struct api_doubt *doubt,
+    struct err *e) MUST_CHECK;
 
 #endif

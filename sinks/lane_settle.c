@@ -140,20 +140,34 @@ reject(struct lane *l, const struct window_item *item, const char *reason, struc
     return rc == 0 && needs_values(l->ls) ? raise_former(l, item->r, e) : rc;
 }
 
-/* Of the hash of a key: item->hash. */
-static uint32_t
-slot_of(uint32_t hash)
+static uint64_t
+key_of(struct lane *l, const struct record *r)
 {
-    return hash % API_DOUBTS_MAX;
+    return record_key_hash(effects_key(&l->x, r));
+}
+
+static uint64_t
+former_key_of(struct lane *l, const struct record *r)
+{
+    return record_key_hash(effects_former_key(&l->x, r));
+}
+
+static uint32_t
+table_of(struct lane *l, const struct record *r)
+{
+    return frame_sum(0, effects_table_key(&l->x, r));
 }
 
 static int
 ask(struct lane *l, const struct window_item *item, struct err *e)
 {
     struct lanes *ls = l->ls;
-    uint32_t slot = needs_values(ls) ? slot_of(item->hash) : API_DOUBTS_MAX;
+    const struct record *r = item->r;
+    struct api_doubt doubt = {
+        .key = key_of(l, r), .table = table_of(l, r), .offset = r->offset};
+    doubt = doubtset_fit(&ls->doubts, &doubt);
     (void)pthread_mutex_unlock(&ls->lock);
-    int rc = effects_ask(&l->x, item->r, slot, e);
+    int rc = effects_ask(&l->x, r, needs_values(ls) ? &doubt : NULL, e);
     (void)pthread_mutex_lock(&ls->lock);
     if (rc == ERR_TOOBIG) {
         return reject(l, item,
@@ -161,10 +175,10 @@ ask(struct lane *l, const struct window_item *item, struct err *e)
     }
     if (rc == 0) { /* of the row that will be read: not the former one */
         ls->view.rereads++;
-        if (slot < API_DOUBTS_MAX) {
-            lanes_doubt(ls, slot, item->r->offset);
+        if (needs_values(ls)) {
+            doubtset_add(&ls->doubts, &doubt);
         }
-        rc = raise_former(l, item->r, e);
+        rc = raise_former(l, r, e);
     }
     if (rc == 0 && item->is_letter) {
         rc = bury(l, item, API_LETTER_REREAD, "its row is being read again", e);
@@ -189,26 +203,20 @@ letter_before(struct lane *l, const struct record *r)
     return first;
 }
 
-static uint64_t
-floor_of_slot(const struct lanes *ls, uint32_t slot)
-{
-    uint64_t floor = ls->doubts == NULL ? 0 : ls->doubts[slot] + 1;
-    return floor > ls->session.floor ? floor : ls->session.floor;
-}
-
 /* Below which version what the target holds of the record's key, or of the one it had, is no
  * proof of a value. */
 static uint64_t
-floor_of(struct lane *l, const struct window_item *item)
+floor_of(struct lane *l, const struct record *r)
 {
-    const struct lanes *ls = l->ls;
-    uint64_t floor = floor_of_slot(ls, slot_of(item->hash));
-    if (ls->doubts != NULL && record_is_key_change(item->r)) {
-        uint32_t former = frame_sum(0, effects_former_key(&l->x, item->r));
-        uint64_t of_former = floor_of_slot(ls, slot_of(former));
-        floor = of_former > floor ? of_former : floor;
+    const struct doubtset *t = &l->ls->doubts;
+    uint64_t floor = l->ls->session.floor;
+    if ((t->n == 0 && t->all == 0) || !record_has_key(r)) {
+        return floor;
     }
-    return floor;
+    uint64_t of_key = doubtset_floor(t, key_of(l, r));
+    uint64_t of_former = record_is_key_change(r) ? doubtset_floor(t, former_key_of(l, r)) : 0;
+    floor = of_key > floor ? of_key : floor;
+    return of_former > floor ? of_former : floor;
 }
 
 /* Settles the record as a letter that only makes sense behind the one at that offset. */
@@ -267,7 +275,7 @@ lane_prepare(struct lane *l, struct err *e)
             l->records[kept] = *item->r;
             l->keys[kept] = item->hash;
             l->barred[kept] = is_barred;
-            l->floors[kept] = floor_of(l, item);
+            l->floors[kept] = floor_of(l, item->r);
             l->cur[kept++] = item;
         }
     }
@@ -289,6 +297,25 @@ lacks_rejected(struct lane *l, const struct window_item *item)
            record_has_unchanged(item->r) && letter_before(l, item->r) != 0;
 }
 
+/* The target has taken the record: it holds whole rows only, so nothing of these keys is
+ * doubted up to here. */
+static void
+end_doubts(struct lane *l, const struct record *r)
+{
+    struct doubtset *t = &l->ls->doubts;
+    if (t->n == 0) {
+        return;
+    }
+    if (r->op == FRAME_TRUNCATE) {
+        doubtset_end_table(t, table_of(l, r), r->offset);
+    } else if (record_has_key(r)) {
+        doubtset_end(t, key_of(l, r), r->offset);
+    }
+    if (record_is_key_change(r)) {
+        doubtset_end(t, former_key_of(l, r), r->offset);
+    }
+}
+
 static int
 carry_out(struct lane *l, struct window_item *item, enum verdict_effect effect,
     const char *reason, struct err *e)
@@ -296,6 +323,7 @@ carry_out(struct lane *l, struct window_item *item, enum verdict_effect effect,
     switch (effect) {
     case VERDICT_SETTLE:
         l->ls->view.last_success_us = clock_wall_us();
+        end_doubts(l, item->r);
         return lacks_rejected(l, item) ? ask(l, item, e) : raise_for(l, item, e);
     case VERDICT_BURY:
         return reject(l, item, reason, e);

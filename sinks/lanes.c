@@ -57,6 +57,7 @@ lanes_open(const struct lanes_conf *c)
     cond_init(&ls->changed);
     window_init(&ls->window, c->tables, c->ntables);
     deadset_init(&ls->letters);
+    doubtset_init(&ls->doubts);
     for (unsigned i = 0; i < ls->n; i++) {
         lane_init(ls, i);
     }
@@ -79,8 +80,7 @@ forget(struct lanes *ls)
     }
     window_reset(&ls->window, ls->session.next);
     deadset_reset(&ls->letters);
-    free(ls->doubts);
-    ls->doubts = NULL;
+    doubtset_reset(&ls->doubts);
     lane_queue_forget_shapes(ls);
 }
 
@@ -103,6 +103,7 @@ lanes_close(struct lanes *ls)
     }
     window_fini(&ls->window);
     deadset_fini(&ls->letters);
+    doubtset_fini(&ls->doubts);
     (void)close(ls->news_fd);
     (void)pthread_cond_destroy(&ls->changed);
     (void)pthread_mutex_destroy(&ls->lock);
@@ -141,19 +142,28 @@ lanes_add_letter(struct lanes *ls, const struct api_letter *letter)
 }
 
 void
-lanes_doubt(struct lanes *ls, uint32_t slot, uint64_t offset)
-{
-    if (ls->doubts == NULL) {
-        ls->doubts = xcalloc(API_DOUBTS_MAX, sizeof *ls->doubts);
-    }
-    ls->doubts[slot] = offset > ls->doubts[slot] ? offset : ls->doubts[slot];
-}
-
-void
 lanes_add_doubt(struct lanes *ls, const struct api_doubt *doubt)
 {
     (void)pthread_mutex_lock(&ls->lock);
-    lanes_doubt(ls, doubt->slot, doubt->offset);
+    doubtset_add(&ls->doubts, doubt);
+    (void)pthread_mutex_unlock(&ls->lock);
+}
+
+size_t
+lanes_proven(struct lanes *ls, struct api_doubt *ret)
+{
+    (void)pthread_mutex_lock(&ls->lock);
+    size_t n = ls->doubts.nproven;
+    memcpy(ret, ls->doubts.proven, n * sizeof *ret);
+    (void)pthread_mutex_unlock(&ls->lock);
+    return n;
+}
+
+void
+lanes_told(struct lanes *ls, size_t n)
+{
+    (void)pthread_mutex_lock(&ls->lock);
+    doubtset_told(&ls->doubts, n);
     (void)pthread_mutex_unlock(&ls->lock);
 }
 
@@ -272,6 +282,7 @@ lanes_look(struct lanes *ls, struct lanes_view *ret)
     ret->has_letter = ls->window.letters != NULL;
     ret->has_room = ls->window.bytes < LANES_WINDOW_BYTES;
     ret->lanes = ls->use_lanes;
+    ret->proven = ls->doubts.nproven;
     ret->state = state_of(ls);
     (void)pthread_mutex_unlock(&ls->lock);
 }

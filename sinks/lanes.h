@@ -44,6 +44,10 @@ struct lanes_session {
 void lanes_begin(struct lanes *ls, const struct lanes_session *s);
 void lanes_add_letter(struct lanes *ls, const struct api_letter *letter);
 void lanes_add_doubt(struct lanes *ls, const struct api_doubt *doubt);
+/* Doubts that are over, into ret (API_PROVEN_MAX); returns how many: lanes_told once the broker
+ * knows. */
+size_t lanes_proven(struct lanes *ls, struct api_doubt *ret);
+void lanes_told(struct lanes *ls, size_t n);
 /* The next letter that a person wants to be sent once more, from that offset on. */
 bool lanes_next_retry(struct lanes *ls, uint64_t from, uint64_t *ret_offset);
 /* Lets them work. */
@@ -70,6 +74,7 @@ struct lanes_view {
     uint64_t settled; /* records, since the beginning */
     int64_t last_success_us;
     uint64_t retries, rereads;
+    size_t proven; /* as lanes_proven */
     struct sink_counts counts;
     uint32_t lanes; /* in use at most */
     uint8_t state;  /* STARTING, RUNNING, RETRYING or STOPPED */

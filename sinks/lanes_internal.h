@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "sinks/deadset.h"
+#include "sinks/doubtset.h"
 #include "sinks/effects.h"
 #include "sinks/lanes.h"
 #include "sinks/verdict.h"
@@ -53,7 +54,7 @@ struct lanes {
     uint64_t tail; /* of the log, as of the last batch */
     struct window window;
     struct deadset letters;
-    uint64_t *doubts; /* offset by slot (struct api_doubt), 0: none; NULL: none at all */
+    struct doubtset doubts;
     struct verdict_run run;
     uint32_t
         *shapes; /* ids of the schema versions seen in this session: open addressing, 0 free */
@@ -88,9 +89,7 @@ int lane_prepare(struct lane *l, struct err *e) MUST_CHECK;
  * was not carried out stays in cur. */
 int lane_settle(struct lane *l, size_t n, struct err *e) MUST_CHECK;
 
-/* lanes.c */
-void lanes_doubt(struct lanes *ls, uint32_t slot, uint64_t offset); /* with the lock */
-/* Tells main thread and lanes that something has changed. */
+/* lanes.c: tells main thread and lanes that something has changed. */
 void lanes_news(struct lanes *ls);
 
 #endif

@@ -52,9 +52,9 @@ struct sink_batch {
     /* Per record; NULL: none is. An unchanged column of a barred record may not be taken from
      * what the target holds: an earlier record of its key never arrived there. REREAD it. */
     const bool *barred;
-    /* Per record, never below `floor`; NULL: `floor` for each. An unchanged column is not taken
-     * from what the target holds with a version below this: a record of its key before that was
-     * to be read again and may not have come yet. */
+    /* Per record, never below `floor`: an unchanged column is not taken from what the target
+     * holds with a version below this. A record of its key before that was to be read again and
+     * may not have come yet. */
     const uint64_t *floors;
     uint64_t next; /* everything below it is settled for good */
     uint64_t tail; /* the first offset that is not yet visible: no record of this log is at or

@@ -143,6 +143,23 @@ confirm_session(struct worker *w, int64_t asked_ms)
     lanes_confirm(w->lanes, asked_ms + SESSION_GOOD_MS);
 }
 
+/* Not worth a failure: what the broker was not told stays doubted there, which does no harm. */
+static void
+tell_proven(struct worker *w)
+{
+    struct api_doubt d[API_PROVEN_MAX];
+    struct err e;
+    size_t n = lanes_proven(w->lanes, d);
+    if (n == 0) {
+        return;
+    }
+    if (client_proven(w->control, w->c->name, d, n, &e) == 0) {
+        lanes_told(w->lanes, n);
+    } else {
+        log_err(LOG_DEBUG, "proven_failed", &e, "will try again");
+    }
+}
+
 /* Not worth a failure of its own but when it says that the session is over: what is wrong with
  * the broker shows in the next call that matters. */
 static int
@@ -157,6 +174,7 @@ post_status(struct worker *w, struct err *e)
     int rc = client_sink_status(w->control, w->c->name, &w->status, e);
     if (rc == 0) {
         confirm_session(w, now);
+        tell_proven(w);
     }
     bool is_over = rc == ERR_FENCED || rc == ERR_STEERED;
     if (rc != 0 && !is_over && rc != ERR_STOPPING) {
@@ -377,6 +395,9 @@ step(struct worker *w, struct err *e)
     }
     show_lanes(w);
     rc = post_status(w, e);
+    if (w->view.proven > API_PROVEN_MAX / 4) {
+        tell_proven(w);
+    }
     if (rc == 0 && !w->session.is_paused) {
         rc = send_letter(w, e);
     }
@@ -495,6 +516,9 @@ worker_close(struct worker *w, bool is_clean)
     look(w);
     if (is_clean && w->has_session && w->has_begun && has_passed(w) && commit(w, &e) != 0) {
         log_err(LOG_WARN, "commit_failed", &e, "it is sent again by the next worker");
+    }
+    if (is_clean) {
+        tell_proven(w);
     }
     lanes_close(w->lanes);
     client_free(w->fetcher);

@@ -349,15 +349,15 @@ client_letter(
 }
 
 int
-client_reread(struct client *c, const char *name, const struct api_reread *r, uint32_t doubt,
-    struct err *e)
+client_reread(struct client *c, const char *name, const struct api_reread *r,
+    const struct api_doubt *doubt, struct err *e)
 {
     struct buf auto_buf b;
     buf_init(&b, API_REREAD_MAX);
     api_put_rereads(&b, r, 1);
     (void)sink_path(c, name, "/reread");
-    if (doubt < API_DOUBTS_MAX) {
-        buf_printf(&c->path, "?doubt=%" PRIu32, doubt);
+    if (doubt != NULL) {
+        buf_printf(&c->path, "?doubt=%" PRIu64 "&table=%" PRIu32, doubt->key, doubt->table);
     }
     return large_call(c, "POST", buf_cstr(&c->path), &b, e);
 }
@@ -367,6 +367,14 @@ client_doubts(struct client *c, const char *name, struct api_doubt *ret, struct 
 {
     int rc = large_call(c, "GET", sink_path(c, name, "/doubts"), NULL, e);
     return rc != 0 ? rc : api_get_doubts(buf_str(&c->answer.body), ret, API_DOUBTS_MAX, e);
+}
+
+int
+client_proven(
+    struct client *c, const char *name, const struct api_doubt *d, size_t n, struct err *e)
+{
+    api_put_doubts(new_body(c), d, n);
+    return control(c, "POST", sink_path(c, name, "/proven"), e);
 }
 
 int

@@ -58,13 +58,15 @@ int client_letters(struct client *c, const char *name, uint64_t after, struct ap
 /* The letter's record as a batch, valid until the next call. ERR_NOTFOUND: it is gone. */
 int client_letter(struct client *c, const char *name, uint64_t offset, struct str *ret_batch,
     struct err *e) MUST_CHECK;
-/* Durable when it returns 0, and so is the doubt (slot doubt, at r's offset; API_DOUBTS_MAX:
- * none). */
+/* Durable when it returns 0, and so is the doubt (NULL: none; its offset is r's). */
 int client_reread(struct client *c, const char *name, const struct api_reread *r,
-    uint32_t doubt, struct err *e) MUST_CHECK;
+    const struct api_doubt *doubt, struct err *e) MUST_CHECK;
 /* All of them into ret, which has room for API_DOUBTS_MAX; returns how many. */
 int client_doubts(
     struct client *c, const char *name, struct api_doubt *ret, struct err *e) MUST_CHECK;
+/* Up to API_PROVEN_MAX that are over. */
+int client_proven(struct client *c, const char *name, const struct api_doubt *d, size_t n,
+    struct err *e) MUST_CHECK;
 /* For the replicator: the oldest requests with an id above `after`, up to max (at most
  * API_LETTERS_MAX); returns how many. Views are valid until the next call. */
 int client_rereads(struct client *c, uint64_t after, struct api_reread *ret, size_t max,

@@ -1,6 +1,6 @@
 /* conf_print: the effective configuration and the help of a conf_field table, and what no table
  * describes, as YAML and as JSON. It promises that a secret is never written and that the rest
- * reads back as it was. */
+ * of the YAML reads back as it was. */
 #include <inttypes.h>
 #include <stdlib.h>
 

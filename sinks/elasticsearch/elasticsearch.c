@@ -386,8 +386,7 @@ send_rows(
         .former = w->fold.former,
         .barred = b->barred,
         .is_reread = w->is_reread,
-        .floors = b->floors,
-        .floor = b->floor};
+        .floors = b->floors};
     size_t n = 0;
     int rc = 0;
     for (size_t at = 0; rc == 0 && at < w->fold.n && !es->sink.is_pushed_back; at += n) {
@@ -435,8 +434,7 @@ write_alone(
         return es_truncate_run(&es->parts, v->table->alias, r->offset, verdict, e);
     }
     bool is_barred = b->barred != NULL && b->barred[0];
-    uint64_t floor = b->floors != NULL ? b->floors[0] : b->floor;
-    return es_move_run(&es->parts, v, r, is_barred, floor, verdict, e);
+    return es_move_run(&es->parts, v, r, is_barred, b->floors[0], verdict, e);
 }
 
 static bool

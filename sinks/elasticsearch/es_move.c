@@ -60,7 +60,7 @@ settle_new(const struct move *m, bool is_barred, uint64_t floor, struct sink_ver
         .former = &former,
         .barred = &is_barred,
         .is_reread = &is_reread,
-        .floor = floor};
+        .floors = &floor};
     struct es_want w = {.alias = m->v->table->alias, .id = m->old_id, .shape = m->v->shape};
     int rc = es_toast_settle(m->p->conn, &b, &w, 1, &settled, e);
     if (rc == 0 && w.state == ES_TOAST_READY) {

@@ -104,18 +104,12 @@ fill_record(const struct es_toast_batch *b, struct es_want *w, const struct str 
 
 /* ---- one document ---- */
 
-static uint64_t
-floor_of(const struct es_toast_batch *b, size_t i)
-{
-    return b->floors != NULL ? b->floors[i] : b->floor;
-}
-
 /* Values of a document that may be trusted; NULL otherwise. *ret is owned. */
 static struct str *
 values_of(const struct es_toast_batch *b, const struct es_want *w, const struct es_doc *doc)
 {
     struct err e;
-    if (!doc->is_found || doc->version < floor_of(b, w->last)) {
+    if (!doc->is_found || doc->version < b->floors[w->last]) {
         return xcalloc(w->shape->ncols + (size_t)1, sizeof(struct str));
     }
     struct str *values = xcalloc(w->shape->ncols + (size_t)1, sizeof *values);

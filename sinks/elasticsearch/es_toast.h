@@ -34,8 +34,7 @@ struct es_toast_batch {
     const size_t *former;   /* of es_fold */
     const bool *barred;     /* NULL: none */
     bool *is_reread;        /* set: to be read again */
-    const uint64_t *floors; /* NULL: `floor` for each */
-    uint64_t floor;
+    const uint64_t *floors; /* sinks/sink.h */
 };
 
 /* Settles the first *ret_n wants, at least one: none of them is OPEN or ASK afterwards. Small

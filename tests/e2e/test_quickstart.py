@@ -168,7 +168,7 @@ def test_killed_while_it_makes_a_server_it_leaves_nothing(make_tour: Callable[..
     tour.wait(lambda: any("initdb" in argv[0] for argv in tour.left().values()), 500, "initdb runs")
     tour.popen.kill()
     tour.wait(lambda: tour.popen.poll() is not None, 5, "quickstart is gone")
-    tour.wait(lambda: not any("initdb" in argv[0] for argv in tour.left().values()), 2, "initdb has ended")
+    tour.wait(lambda: not any("initdb" in argv[0] for argv in tour.left().values()), 5, "initdb has ended")
     tour.wait_end()
     assert not tour.folders()
 

@@ -328,17 +328,16 @@ rereads(void **state)
 
     struct buf auto_buf u;
     buf_init(&u, 1024);
-    struct api_doubt doubts[2] = {
-        {.slot = 0, .offset = 9}, {.slot = API_DOUBTS_MAX - 1, .offset = 1}};
+    struct api_doubt doubts[2] = {{.key = 0, .offset = 9},
+        {.key = UINT64_MAX, .table = UINT32_MAX, .offset = UINT64_MAX}};
     struct api_doubt read[2];
     api_put_doubts(&u, doubts, 2);
     assert_int_equal(api_get_doubts(buf_str(&u), read, 2, &e), 2);
-    assert_memory_equal(read, doubts, sizeof doubts);
+    for (int i = 0; i < 2; i++) {
+        assert_true(read[i].key == doubts[i].key && read[i].table == doubts[i].table);
+        assert_true(read[i].offset == doubts[i].offset);
+    }
     REFUSES_LISTS(api_get_doubts, &u, struct api_doubt, 2);
-    buf_reset(&u, 1024);
-    doubts[1].slot = API_DOUBTS_MAX;
-    api_put_doubts(&u, doubts, 2);
-    assert_int_equal(api_get_doubts(buf_str(&u), read, 2, &e), ERR_PARSE);
 
     struct buf auto_buf d;
     buf_init(&d, 1024);

@@ -437,7 +437,7 @@ rereads_are_asked_for_and_answered(void **state)
     struct err e;
     struct api_reread r = {.offset = 9, .ns = STR("s"), .table = STR("t")}, got[2];
     answer(204, NULL, STR(""));
-    assert_int_equal(client_reread(client, "a", &r, API_DOUBTS_MAX, &e), 0);
+    assert_int_equal(client_reread(client, "a", &r, NULL, &e), 0);
     request_was("POST", "/internal/sinks/a/reread");
     struct str sent = {srv.body_in, srv.body_in_n};
     assert_int_equal(api_get_rereads(sent, got, 2, &e), 1);
@@ -543,9 +543,9 @@ a_row_of_a_long_key_is_asked_for_up_to_a_limit(void **state)
     r.key[0].name = STR("id");
     r.key[0].text = (struct str){memory, API_REREAD_MAX - 100};
     answer(204, NULL, STR(""));
-    assert_int_equal(client_reread(client, "a", &r, API_DOUBTS_MAX, &e), 0);
+    assert_int_equal(client_reread(client, "a", &r, NULL, &e), 0);
     r.key[0].text.n = API_REREAD_MAX;
-    assert_int_equal(client_reread(client, "a", &r, API_DOUBTS_MAX, &e), ERR_TOOBIG);
+    assert_int_equal(client_reread(client, "a", &r, NULL, &e), ERR_TOOBIG);
     free(memory);
 }
 

@@ -666,15 +666,15 @@ test_rows_are_counted(void **state)
 /* ---- doubts ---- */
 
 static void
-ask_with(struct folder *f, const char *sink, uint64_t offset, uint32_t slot)
+ask_with(struct folder *f, const char *sink, uint64_t offset, uint64_t key)
 {
     struct err e;
     struct api_reread q = row(offset, "t", "a");
-    struct api_doubt d = {.slot = slot, .offset = offset};
+    struct api_doubt d = {.key = key, .table = 7, .offset = offset};
     support_ok(rereads_ask(f->r, &q, sink, &d, &e), &e);
 }
 
-/* "SLOT OFFSET; ..." of a sink. */
+/* "KEY OFFSET; ..." of a sink. */
 static void
 expect_doubts(struct folder *f, const char *sink, const char *want)
 {
@@ -686,7 +686,9 @@ expect_doubts(struct folder *f, const char *sink, const char *want)
     int n = doubts_list(&f->bs, sink, d, &e);
     assert_true(n >= 0);
     for (int i = 0; i < n; i++) {
-        buf_printf(&text, "%u %llu; ", d[i].slot, (unsigned long long)d[i].offset);
+        assert_int_equal(d[i].table, 7);
+        buf_printf(&text, "%llu %llu; ", (unsigned long long)d[i].key,
+            (unsigned long long)d[i].offset);
     }
     assert_string_equal(buf_cstr(&text), want);
     free(d);
@@ -712,11 +714,44 @@ test_doubts_stay(void **state)
     support_ok(rereads_done(f.r, &done, 1, &e), &e);
     expect_behind(&f, 0, 0);
     expect_doubts(&f, "s", "2 8; 300 9; ");
+    const struct api_doubt over[] = {
+        {.key = 2, .offset = 7}, {.key = 300, .offset = 9}, {.key = 4, .offset = 9}};
+    support_ok(doubts_end(&f.bs, "s", over, 3, &e), &e);
+    expect_doubts(&f, "s", "2 8; ");
     expect_doubts(&f, "sink", "65535 4; ");
     support_ok(doubts_forget(&f.bs, "s", &e), &e);
     expect_doubts(&f, "s", "");
     expect_doubts(&f, "sink", "65535 4; ");
     expect_doubts(&f, "r", "0 3; ");
+    folder_fini(&f);
+}
+
+/* More than a list holds: what is left out is a doubt of every key. */
+static void
+test_many_doubts(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct err e;
+    struct store_txn *t;
+    struct api_doubt *d = calloc(API_DOUBTS_MAX, sizeof *d);
+    folder_init(&f);
+    support_ok(beside_begin(&f.bs, 64 << 20, &t, &e), &e);
+    for (uint64_t i = 1; i <= API_DOUBTS_MAX + 3; i++) {
+        const struct api_doubt one = {.key = i, .offset = i};
+        support_ok(doubts_raise(t, "s", &one, &e), &e);
+    }
+    support_ok(store_commit(t, &e), &e);
+    assert_int_equal(doubts_list(&f.bs, "s", d, &e), API_DOUBTS_MAX);
+    assert_true(d[0].key == 0 && d[0].offset == API_DOUBTS_MAX + 3);
+    assert_true(d[1].key == 2 && d[1].offset == 2);
+    struct buf auto_buf b;
+    buf_init(&b, API_DOUBTS_MAX * 32);
+    api_put_doubts(&b, d, API_DOUBTS_MAX);
+    assert_int_equal(api_get_doubts(buf_str(&b), d, API_DOUBTS_MAX, &e), API_DOUBTS_MAX);
+    support_ok(doubts_forget(&f.bs, "s", &e), &e);
+    expect_doubts(&f, "s", "");
+    free(d);
     folder_fini(&f);
 }
 
@@ -741,6 +776,7 @@ main(void)
         cmocka_unit_test(test_rows_wait_until_they_are_read),
         cmocka_unit_test(test_rows_are_counted),
         cmocka_unit_test(test_doubts_stay),
+        cmocka_unit_test(test_many_doubts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,9 +133,19 @@ write_some(size_t n, struct err *e)
     memset(t.verdicts, 0, sizeof t.verdicts);
     t.sink->is_pushed_back = false;
     t.sink->retry_after_ms = -1;
-    struct sink_batch b = {
-        .records = t.records, .n = n, .next = t.next, .tail = 100000, .floor = t.floor};
-    return t.ops->write(t.sink, &b, t.verdicts, e);
+    uint64_t *floors = xcalloc(n, sizeof *floors);
+    for (size_t i = 0; i < n; i++) {
+        floors[i] = t.floor;
+    }
+    struct sink_batch b = {.records = t.records,
+        .n = n,
+        .floors = floors,
+        .next = t.next,
+        .tail = 100000,
+        .floor = t.floor};
+    int rc = t.ops->write(t.sink, &b, t.verdicts, e);
+    free(floors);
+    return rc;
 }
 
 static void

@@ -16,8 +16,12 @@ static struct record_value rows[2][NCOLS];
 static struct record records[2];
 static const size_t former[2] = {ES_FOLD_NONE, 0};
 static bool is_reread[2], is_barred[2];
-static struct es_toast_batch batch = {
-    .records = records, .former = former, .barred = is_barred, .is_reread = is_reread};
+static uint64_t floors[2];
+static struct es_toast_batch batch = {.records = records,
+    .former = former,
+    .barred = is_barred,
+    .floors = floors,
+    .is_reread = is_reread};
 
 static void
 put_update(size_t i, uint64_t offset, const char *name, const char *note)
@@ -40,8 +44,7 @@ setup(void **state)
     shape = es_shape_new(schema, NULL);
     memset(is_reread, 0, sizeof is_reread);
     memset(is_barred, 0, sizeof is_barred);
-    batch.floor = 0;
-    batch.floors = NULL;
+    memset(floors, 0, sizeof floors);
     put_update(0, 20, "n\"20", U);
     put_update(1, 21, U, U);
     return 0;
@@ -113,15 +116,11 @@ test_which_document_is_trusted(void **state)
     check_with(doc_at(19, "{\"id\":1,\"name\":\"old\"}"), ES_TOAST_NOTHING, true);
     check_with(doc_at(19, "{\"id\":1,\"note\":null}"), ES_TOAST_READY, false);
     check_with(doc_at(19, "not an object"), ES_TOAST_NOTHING, true);
-    batch.floor = 19;
+    floors[0] = 19;
     check_with(doc_at(19, SOURCE), ES_TOAST_READY, false);
-    batch.floor = 20;
+    floors[0] = 20;
     check_with(doc_at(19, SOURCE), ES_TOAST_NOTHING, true);
-    batch.floor = 0;
-    const uint64_t floors[2] = {20, 0};
-    batch.floors = floors;
-    check_with(doc_at(19, SOURCE), ES_TOAST_NOTHING, true);
-    batch.floors = NULL;
+    floors[0] = 0;
     is_barred[0] = true;
     check_with(doc_at(19, SOURCE), ES_TOAST_NOTHING, true);
 }

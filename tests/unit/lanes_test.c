@@ -555,13 +555,18 @@ take_reread(struct httpd_req *rq)
 {
     struct api_reread q;
     struct err e;
-    uint64_t slot = API_DOUBTS_MAX;
+    struct str text;
+    uint64_t table = 0;
     if (!broker.takes_rereads) {
         return 413;
     }
     broker.is_wrong = broker.is_wrong || api_get_rereads(httpd_body(rq), &q, 1, &e) != 1 ||
-                      httpd_query_u64(rq, "doubt", 0, API_DOUBTS_MAX - 1, &slot, &e) != 0;
-    broker.doubt = (struct api_doubt){.slot = (uint32_t)slot, .offset = q.offset};
+                      !httpd_query(rq, "doubt", &text);
+    broker.doubt = (struct api_doubt){.offset = q.offset};
+    broker.is_wrong = broker.is_wrong ||
+                      httpd_query_u64(rq, "doubt", 1, UINT64_MAX, &broker.doubt.key, &e) != 0 ||
+                      httpd_query_u64(rq, "table", 0, UINT32_MAX, &table, &e) != 0;
+    broker.doubt.table = (uint32_t)table;
     return 204;
 }
 
@@ -888,7 +893,12 @@ what_waits_to_be_read_again_is_doubted(void **state)
     }
     assert_int_equal(kind.got[2].floor, 2);
     assert_int_equal(kind.got[3].floor, 6);
-    assert_int_equal(kind.got[4].floor, 6);
+    assert_int_equal(kind.got[4].floor, 2); /* the key change has moved the row away */
+    struct api_doubt over[API_PROVEN_MAX];
+    assert_int_equal(lanes_proven(ls, over), 2);
+    assert_true(over[0].key == kept.key && over[1].key == kept.key);
+    lanes_told(ls, 2);
+    assert_int_equal(lanes_proven(ls, over), 0);
     lanes_close(ls);
 }
 
