@@ -216,6 +216,9 @@ def test_an_unchanged_value_without_a_document_is_read_again(search: Search, pg:
     pg.sql("UPDATE t SET n = 1 WHERE id > 3")
     search.check()
     assert {change["new"]["id"] for change in search.oneslot.changes(ops="read")} == {2, 4}
+    pg.sql("UPDATE t SET n = 2")
+    search.check()
+    assert count_ops(search, "read") == 2, "what was read is trusted from then on"
 
 
 def test_a_row_that_waits_to_be_read_again_lends_no_value(search: Search, pg: Postgres) -> None:

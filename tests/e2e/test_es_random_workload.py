@@ -96,7 +96,7 @@ def test_documents_equal_the_tables_whatever_is_killed(
     identity: str,
 ) -> None:
     """With sanitizers for the one, without for the other: both are killed at other moments."""
-    run_a_round(load, make_oneslot, es, programs if identity == "FULL" else plain_programs, rng, identity, kills=5)
+    run_a_round(load, make_oneslot, es, programs if identity == "FULL" else plain_programs, rng, identity, kills=4)
 
 
 @pytest.mark.soak

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from harness import Http, Oneslot, Postgres, Response, assert_tables_equal, check_log, fold, lsn, wait_until
+from harness.system import ACCOUNT
 
 Make = Callable[..., Any]
 TWO_SINKS = {"file": {"kind": "file", "path": "./changes.ndjson"}, "slow": {"kind": "file", "path": "./slow.ndjson"}}
