@@ -553,7 +553,7 @@ raise_letters(struct httpd_req *rq)
 static unsigned
 take_reread(struct httpd_req *rq)
 {
-    struct api_reread q;
+    struct api_reread q = {0};
     struct err e;
     struct str text;
     uint64_t table = 0;
