@@ -354,6 +354,14 @@ api_get_doubts(struct str bytes, struct api_doubt *ret, size_t max, struct err *
     return n < 0 || !mp_done(&m) ? bad_list("doubts", e) : n;
 }
 
+size_t
+api_count_doubts(struct str bytes)
+{
+    int n;
+    (void)open_list(bytes, API_DOUBTS_MAX, &n);
+    return n < 0 ? 0 : (size_t)n;
+}
+
 void
 api_put_rereads_done(struct buf *b, const struct api_reread_done *r, size_t n)
 {

@@ -327,6 +327,9 @@ struct api_doubt {
 void api_put_doubts(struct buf *b, const struct api_doubt *d, size_t n);
 int api_get_doubts(
     struct str bytes, struct api_doubt *ret, size_t max, struct err *e) MUST_CHECK;
+/* How many there are, so that the reader needs no more room than that; at most API_DOUBTS_MAX.
+ */
+size_t api_count_doubts(struct str bytes);
 
 /* Answered requests: as rows in the log, or the row is gone (or its table, or its column),
  * which is counted. Every request with that id whose offset is below `read_at` goes; one that

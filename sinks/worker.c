@@ -11,7 +11,6 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
-#include "proto/base/xmalloc.h"
 #include "sinks/lanes.h"
 #include "sinks/pace.h"
 
@@ -205,8 +204,8 @@ load_letters(struct worker *w, struct err *e)
 static int
 load_doubts(struct worker *w, struct err *e)
 {
-    auto_free struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
-    int n = client_doubts(w->control, w->c->name, d, e);
+    auto_free struct api_doubt *d = NULL;
+    int n = client_doubts(w->control, w->c->name, &d, e);
     for (int i = 0; i < n; i++) {
         lanes_add_doubt(w->lanes, &d[i]);
     }

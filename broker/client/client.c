@@ -363,10 +363,16 @@ client_reread(struct client *c, const char *name, const struct api_reread *r,
 }
 
 int
-client_doubts(struct client *c, const char *name, struct api_doubt *ret, struct err *e)
+client_doubts(struct client *c, const char *name, struct api_doubt **ret, struct err *e)
 {
+    *ret = NULL;
     int rc = large_call(c, "GET", sink_path(c, name, "/doubts"), NULL, e);
-    return rc != 0 ? rc : api_get_doubts(buf_str(&c->answer.body), ret, API_DOUBTS_MAX, e);
+    if (rc != 0) {
+        return rc;
+    }
+    size_t n = api_count_doubts(buf_str(&c->answer.body));
+    *ret = xcalloc(n + 1, sizeof **ret);
+    return api_get_doubts(buf_str(&c->answer.body), *ret, n, e);
 }
 
 int

@@ -61,9 +61,9 @@ int client_letter(struct client *c, const char *name, uint64_t offset, struct st
 /* Durable when it returns 0, and so is the doubt (NULL: none; its offset is r's). */
 int client_reread(struct client *c, const char *name, const struct api_reread *r,
     const struct api_doubt *doubt, struct err *e) MUST_CHECK;
-/* All of them into ret, which has room for API_DOUBTS_MAX; returns how many. */
+/* All of them in *ret, owned by the caller; returns how many. */
 int client_doubts(
-    struct client *c, const char *name, struct api_doubt *ret, struct err *e) MUST_CHECK;
+    struct client *c, const char *name, struct api_doubt **ret, struct err *e) MUST_CHECK;
 /* Up to API_PROVEN_MAX that are over. */
 int client_proven(struct client *c, const char *name, const struct api_doubt *d, size_t n,
     struct err *e) MUST_CHECK;

@@ -181,6 +181,8 @@ def figure_throughput(b: EsBench) -> None:
             one.http.post("/sinks/search/replay", {"from": "earliest"})
         result = time_sink(b, one)
         sink = one.sink("search")
+        # its heap may be full of what it was just given: 429 until that is collected
+        wait_until(lambda: b.es.request("GET", f"/{ALIAS}").status == 200, 60, "the node answers")
         source = next(iter(b.es.ask("GET", f"/{ALIAS}").values()))
         if not turn:
             concurrency = max(1, int(sink.get("lanes") or 4))
