@@ -3,6 +3,7 @@
  *   d  sink, 0, u64 be key  ->  u64 be offset | u32 be table */
 #include "broker/doubts.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "broker/dead.h"
@@ -103,8 +104,8 @@ walk(const struct beside *bs, struct store_txn *t, const char *sink, doubt_f *fn
 }
 
 struct list {
-    struct api_doubt *d;
-    size_t n;
+    struct api_doubt *d; /* owned */
+    size_t n, cap;
 };
 
 static int
@@ -113,6 +114,10 @@ add(void *arg, const struct api_doubt *d, struct err *e)
     struct list *l = arg;
     (void)e;
     if (l->n < API_DOUBTS_MAX) {
+        if (l->n == l->cap) {
+            l->cap = l->cap == 0 ? 64 : 2 * l->cap;
+            l->d = xreallocarray(l->d, l->cap, sizeof *l->d);
+        }
         l->d[l->n++] = *d;
         return 0;
     }
@@ -133,12 +138,13 @@ list(struct beside *bs, const char *sink, struct list *l, struct err *e)
 }
 
 int
-doubts_list(struct beside *bs, const char *sink, struct api_doubt *ret, struct err *e)
+doubts_list(struct beside *bs, const char *sink, struct api_doubt **ret, struct err *e)
 {
-    struct list l = {.d = ret};
+    struct list l = {0};
     (void)pthread_mutex_lock(&bs->lock);
     int rc = list(bs, sink, &l, e);
     (void)pthread_mutex_unlock(&bs->lock);
+    *ret = l.d;
     return rc == 0 ? (int)l.n : rc;
 }
 
@@ -190,18 +196,18 @@ doubts_end(
 int
 doubts_forget(struct beside *bs, const char *sink, struct err *e)
 {
-    auto_free struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
     int rc = 0;
-    size_t n;
+    size_t n = 0;
     (void)pthread_mutex_lock(&bs->lock);
     do {
-        struct list l = {.d = d};
+        struct list l = {0};
         rc = list(bs, sink, &l, e);
         n = l.n;
         for (size_t i = 0; i < n; i++) {
-            d[i].offset = UINT64_MAX;
+            l.d[i].offset = UINT64_MAX;
         }
-        rc = rc == 0 ? end(bs, sink, d, n, e) : rc;
+        rc = rc == 0 ? end(bs, sink, l.d, n, e) : rc;
+        free(l.d);
     } while (rc == 0 && n == API_DOUBTS_MAX);
     (void)pthread_mutex_unlock(&bs->lock);
     return rc;

@@ -9,11 +9,11 @@
 /* Raises the key's to that offset, within the caller's transaction, under its lock. */
 int doubts_raise(
     struct store_txn *t, const char *sink, const struct api_doubt *d, struct err *e) MUST_CHECK;
-/* All of a sink's into ret, which has room for API_DOUBTS_MAX; returns how many. Where there
- * are more (the worker goes by what it knows, which may be less than there is here), the rest
- * is one of every key, the first. */
+/* All of a sink's in *ret, owned by the caller; returns how many, at most API_DOUBTS_MAX. Where
+ * there are more (the worker goes by what it knows, which may be less than there is here), the
+ * first one is of every key and stands for the rest. */
 int doubts_list(
-    struct beside *bs, const char *sink, struct api_doubt *ret, struct err *e) MUST_CHECK;
+    struct beside *bs, const char *sink, struct api_doubt **ret, struct err *e) MUST_CHECK;
 /* Those keys' go, but for one beyond the offset named. */
 int doubts_end(struct beside *bs, const char *sink, const struct api_doubt *d, size_t n,
     struct err *e) MUST_CHECK;

@@ -251,8 +251,8 @@ internal_sink_doubts(struct broker *bk, struct httpd_req *rq, struct str name_in
     buf_init(&b, DOUBTS_BYTES);
     int rc = internal_sink_name(name_in_path, name, &e);
     if (rc == 0) {
-        auto_free struct api_doubt *d = xcalloc(API_DOUBTS_MAX, sizeof *d);
-        int n = doubts_list(&bk->dead_folder, name, d, &e);
+        auto_free struct api_doubt *d = NULL;
+        int n = doubts_list(&bk->dead_folder, name, &d, &e);
         rc = n < 0 ? n : 0;
         if (rc == 0) {
             api_put_doubts(&b, d, (size_t)n);
