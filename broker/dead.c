@@ -17,8 +17,6 @@
 
 enum {
     LETTER_VERSION = 2,
-    SINK_TEXT_MAX = 64,
-    KEY_MAX = SINK_TEXT_MAX + 8,
     MAP_BYTES = 64 * 1024 * 1024,
     DISK_BYTES = 1024 * 1024,
     VALUE_MAX = 256 * 1024 /* of a letter without its record */
@@ -34,7 +32,7 @@ struct letter {
 
 /* The letters of one sink, by offset. */
 struct grave {
-    char sink[SINK_TEXT_MAX];
+    char sink[DEAD_SINK_MAX];
     struct letter **letter;
     size_t n, cap;
     struct dead_counts counts; /* letters: n */
@@ -144,27 +142,16 @@ letter_from(
                       : err_set(e, ERR_TOOBIG, "a dead letter's key or texts are too long");
 }
 
-struct key {
-    char p[KEY_MAX];
-    size_t n;
-};
-
-static struct key
-key_of(const char *sink, uint64_t offset)
+struct dead_key
+dead_key_of(const char *sink, uint64_t number)
 {
-    struct key k;
+    struct dead_key k;
     size_t n = strlen(sink) + 1;
-    CHECK(n <= SINK_TEXT_MAX);
+    CHECK(n <= DEAD_SINK_MAX);
     memcpy(k.p, sink, n);
-    put_be64(k.p + n, offset);
+    put_be64(k.p + n, number);
     k.n = n + 8;
     return k;
-}
-
-static struct str
-key_str(const struct key *k)
-{
-    return (struct str){k->p, k->n};
 }
 
 /* ---- in memory ---- */
@@ -293,7 +280,7 @@ load_one(struct dead *d, struct str k, struct str v, struct err *e)
 {
     const char *end = memchr(k.p, '\0', k.n);
     size_t n = end == NULL ? 0 : (size_t)(end - k.p);
-    if (n == 0 || n >= SINK_TEXT_MAX || k.n != n + 9) {
+    if (n == 0 || n >= DEAD_SINK_MAX || k.n != n + 9) {
         return beside_damaged(d->bs, "the name of a dead letter", e);
     }
     struct letter *l;
@@ -368,9 +355,9 @@ dead_close(struct dead *d)
 static int
 del_letter(struct store_txn *t, const char *sink, uint64_t offset, struct err *e)
 {
-    struct key k = key_of(sink, offset);
-    int rc = store_del(t, DEAD_TABLE_LETTERS, key_str(&k), e);
-    return rc == 0 ? store_del(t, DEAD_TABLE_RECORDS, key_str(&k), e) : rc;
+    struct dead_key k = dead_key_of(sink, offset);
+    int rc = store_del(t, DEAD_TABLE_LETTERS, dead_key_str(&k), e);
+    return rc == 0 ? store_del(t, DEAD_TABLE_RECORDS, dead_key_str(&k), e) : rc;
 }
 
 static int
@@ -391,14 +378,14 @@ static int
 put_letter(struct store_txn *t, const char *sink, const struct letter *l, struct str record,
     struct err *e)
 {
-    struct key k = key_of(sink, l->v.offset);
-    int rc =
-        store_put(t, DEAD_TABLE_LETTERS, key_str(&k), (struct str){l->value, l->nvalue}, e);
+    struct dead_key k = dead_key_of(sink, l->v.offset);
+    int rc = store_put(
+        t, DEAD_TABLE_LETTERS, dead_key_str(&k), (struct str){l->value, l->nvalue}, e);
     if (rc != 0 || record.p == NULL) {
         return rc;
     }
-    return record.n > 0 ? store_put(t, DEAD_TABLE_RECORDS, key_str(&k), record, e)
-                        : store_del(t, DEAD_TABLE_RECORDS, key_str(&k), e);
+    return record.n > 0 ? store_put(t, DEAD_TABLE_RECORDS, dead_key_str(&k), record, e)
+                        : store_del(t, DEAD_TABLE_RECORDS, dead_key_str(&k), e);
 }
 
 /* ---- burying ---- */
@@ -803,11 +790,11 @@ static int
 read_record(struct dead *d, const char *sink, uint64_t offset, struct buf *to, struct err *e)
 {
     auto_store_txn struct store_txn *txn = NULL;
-    struct key k = key_of(sink, offset);
+    struct dead_key k = dead_key_of(sink, offset);
     struct str v;
     int rc = store_begin(d->bs->store, false, &txn, e);
     if (rc == 0) {
-        rc = store_get(txn, DEAD_TABLE_RECORDS, key_str(&k), &v, e);
+        rc = store_get(txn, DEAD_TABLE_RECORDS, dead_key_str(&k), &v, e);
     }
     if (rc == 0) {
         buf_put_str(to, v);

@@ -24,6 +24,19 @@ enum {
     DEAD_TABLE_REREADS,
     DEAD_TABLE_DOUBTS
 };
+/* A key in those of them that are of a sink: its name, 0, a number, so that they stand in its
+ * order. */
+enum { DEAD_SINK_MAX = 64 }; /* a name and its 0 */
+struct dead_key {
+    char p[DEAD_SINK_MAX + 8];
+    size_t n;
+};
+struct dead_key dead_key_of(const char *sink, uint64_t number);
+static inline struct str
+dead_key_str(const struct dead_key *k)
+{
+    return (struct str){k->p, k->n};
+}
 /* Opens DATA_DIR/dead for a log; see beside_open. */
 int dead_folder_open(const char *data_dir, const uint8_t uuid[API_UUID], struct beside *ret,
     struct err *e) MUST_CHECK;

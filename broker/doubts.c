@@ -8,61 +8,48 @@
 
 #include "broker/dead.h"
 #include "proto/base/bytes.h"
-#include "proto/base/check.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/xmalloc.h"
 
-enum { SINK_TEXT_MAX = 64, HASH = 8, NAME_MAX_BYTES = SINK_TEXT_MAX + HASH, VALUE = 12 };
+enum { HASH = 8, VALUE = 12 };
 
-struct name {
-    char p[NAME_MAX_BYTES];
-    size_t n;
-};
-
-static struct name
-name_of(const char *sink, uint64_t key)
+static int
+damaged(const struct beside *bs, struct err *e)
 {
-    struct name k;
-    size_t n = strlen(sink) + 1;
-    CHECK(n <= SINK_TEXT_MAX);
-    memcpy(k.p, sink, n);
-    put_be64(k.p + n, key);
-    k.n = n + HASH;
-    return k;
-}
-
-static struct str
-name_str(const struct name *k)
-{
-    return (struct str){k->p, k->n};
+    return beside_damaged(bs, "a doubt", e);
 }
 
 /* 1: the offset that stands, 0: none. */
 static int
-find(struct store_txn *t, const struct name *k, uint64_t *ret, struct err *e)
+find(const struct beside *bs, struct store_txn *t, const struct dead_key *k, uint64_t *ret,
+    struct err *e)
 {
     struct str v;
-    int rc = store_get(t, DEAD_TABLE_DOUBTS, name_str(k), &v, e);
-    if (rc == 0 && v.n == VALUE) {
-        *ret = get_be64(v.p);
-        return 1;
+    int rc = store_get(t, DEAD_TABLE_DOUBTS, dead_key_str(k), &v, e);
+    if (rc != 0) {
+        return rc == ERR_NOTFOUND ? 0 : rc;
     }
-    return rc == ERR_NOTFOUND ? 0 : rc; /* one of another size is written anew */
+    if (v.n != VALUE) {
+        return damaged(bs, e);
+    }
+    *ret = get_be64(v.p);
+    return 1;
 }
 
 int
-doubts_raise(struct store_txn *t, const char *sink, const struct api_doubt *d, struct err *e)
+doubts_raise(const struct beside *bs, struct store_txn *t, const char *sink,
+    const struct api_doubt *d, struct err *e)
 {
-    struct name k = name_of(sink, d->key);
+    struct dead_key k = dead_key_of(sink, d->key);
     uint64_t offset = 0;
     char v[VALUE];
-    int rc = find(t, &k, &offset, e);
+    int rc = find(bs, t, &k, &offset, e);
     if (rc < 0 || (rc == 1 && offset >= d->offset)) {
         return rc < 0 ? rc : 0;
     }
     put_be64(v, d->offset);
     put_be32(v + 8, d->table);
-    return store_put(t, DEAD_TABLE_DOUBTS, name_str(&k), (struct str){v, sizeof v}, e);
+    return store_put(t, DEAD_TABLE_DOUBTS, dead_key_str(&k), (struct str){v, sizeof v}, e);
 }
 
 /* ---- all of a sink's ---- */
@@ -70,11 +57,11 @@ doubts_raise(struct store_txn *t, const char *sink, const struct api_doubt *d, s
 typedef int doubt_f(void *arg, const struct api_doubt *d, struct err *e);
 
 static int
-read_doubt(const struct beside *bs, const struct name *first, struct str k, struct str v,
+read_doubt(const struct beside *bs, const struct dead_key *first, struct str k, struct str v,
     struct api_doubt *ret, struct err *e)
 {
-    if (v.n != VALUE) {
-        return beside_damaged(bs, "a doubt", e);
+    if (k.n != first->n || v.n != VALUE) {
+        return damaged(bs, e);
     }
     *ret = (struct api_doubt){.key = get_be64(k.p + first->n - HASH),
         .table = get_be32(v.p + 8),
@@ -87,14 +74,14 @@ walk(const struct beside *bs, struct store_txn *t, const char *sink, doubt_f *fn
     struct err *e)
 {
     auto_store_cursor struct store_cursor *c = NULL;
-    struct name first = name_of(sink, 0);
+    struct dead_key first = dead_key_of(sink, 0);
     struct str k;
     struct str v;
     int rc = store_cursor_open(t, DEAD_TABLE_DOUBTS, &c, e);
     if (rc == 0) {
-        rc = store_cursor_seek(c, STORE_AT_OR_AFTER, name_str(&first), &k, &v, e);
+        rc = store_cursor_seek(c, STORE_AT_OR_AFTER, dead_key_str(&first), &k, &v, e);
     }
-    while (rc == 1 && k.n == first.n && memcmp(k.p, first.p, first.n - HASH) == 0) {
+    while (rc == 1 && k.n >= first.n - HASH && memcmp(k.p, first.p, first.n - HASH) == 0) {
         struct api_doubt d;
         rc = read_doubt(bs, &first, k, v, &d, e);
         rc = rc == 0 ? fn(arg, &d, e) : rc;
@@ -151,16 +138,17 @@ doubts_list(struct beside *bs, const char *sink, struct api_doubt **ret, struct 
 /* ---- ending ---- */
 
 static int
-del_proven(
-    struct store_txn *t, const char *sink, const struct api_doubt *d, size_t n, struct err *e)
+del_proven(const struct beside *bs, struct store_txn *t, const char *sink,
+    const struct api_doubt *d, size_t n, struct err *e)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        struct name k = name_of(sink, d[i].key);
+        struct dead_key k = dead_key_of(sink, d[i].key);
         uint64_t offset = 0;
-        rc = find(t, &k, &offset, e);
+        rc = find(bs, t, &k, &offset, e);
         if (rc == 1) {
-            rc = offset <= d[i].offset ? store_del(t, DEAD_TABLE_DOUBTS, name_str(&k), e) : 0;
+            rc = offset <= d[i].offset ? store_del(t, DEAD_TABLE_DOUBTS, dead_key_str(&k), e)
+                                       : 0;
         }
     }
     return rc;
@@ -176,7 +164,7 @@ end(struct beside *bs, const char *sink, const struct api_doubt *d, size_t n, st
     }
     int rc = beside_begin(bs, beside_touched(bs, n), &txn, e);
     if (rc == 0) {
-        rc = del_proven(txn, sink, d, n, e);
+        rc = del_proven(bs, txn, sink, d, n, e);
     }
     return rc == 0 ? store_commit(take_ptr(&txn), e) : rc;
 }

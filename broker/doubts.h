@@ -7,8 +7,8 @@
 #include "broker/beside.h"
 
 /* Raises the key's to that offset, within the caller's transaction, under its lock. */
-int doubts_raise(
-    struct store_txn *t, const char *sink, const struct api_doubt *d, struct err *e) MUST_CHECK;
+int doubts_raise(const struct beside *bs, struct store_txn *t, const char *sink,
+    const struct api_doubt *d, struct err *e) MUST_CHECK;
 /* All of a sink's in *ret, owned by the caller; returns how many, at most API_DOUBTS_MAX. Where
  * there are more (the worker goes by what it knows, which may be less than there is here), the
  * first one is of every key and stands for the rest. */

@@ -227,7 +227,7 @@ put_asked(struct rereads *r, struct store_txn *t, const struct asked *a, struct 
         rc = put_request(t, a->id, a->offset, a->row, e);
         rc = rc == 0 ? store_put(t, DEAD_TABLE_META, KEY_LAST, (struct str){last, 8}, e) : rc;
     }
-    return rc == 0 && a->doubt != NULL ? doubts_raise(t, a->sink, a->doubt, e) : rc;
+    return rc == 0 && a->doubt != NULL ? doubts_raise(r->bs, t, a->sink, a->doubt, e) : rc;
 }
 
 static int

@@ -51,15 +51,16 @@ find(const struct doubtset *t, uint64_t key)
 static void
 grow(struct doubtset *t)
 {
-    struct doubtset old = *t;
-    t->nslots = old.nslots == 0 ? FIRST_SLOTS : 2 * old.nslots;
+    struct api_doubt *old = t->slots;
+    size_t nold = t->nslots;
+    t->nslots = nold == 0 ? FIRST_SLOTS : 2 * nold;
     t->slots = xcalloc(t->nslots, sizeof *t->slots);
-    for (size_t i = 0; i < old.nslots; i++) {
-        if (old.slots[i].key != 0) {
-            t->slots[place_of(t, old.slots[i].key)] = old.slots[i];
+    for (size_t i = 0; i < nold; i++) {
+        if (old[i].key != 0) {
+            t->slots[place_of(t, old[i].key)] = old[i];
         }
     }
-    free(old.slots);
+    free(old);
 }
 
 struct api_doubt

@@ -121,6 +121,9 @@ lanes_begin(struct lanes *ls, const struct lanes_session *s)
         memcmp(ls->session.uuid, s->uuid, sizeof s->uuid) != 0 || ls->session.epoch != s->epoch;
     ls->session = *s;
     forget(ls);
+    if (is_other) { /* what was proven was so of that log's records */
+        doubtset_told(&ls->doubts, ls->doubts.nproven);
+    }
     ls->openings += is_other;
     ls->run.n = 0;
     ls->is_stopped = false;

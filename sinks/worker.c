@@ -38,6 +38,7 @@ struct worker {
     struct api_sink_session session;
     uint64_t settled_before; /* view.settled at the last commit */
     int64_t committed_ms;
+    bool is_told;        /* the last call about proven doubts went well */
     uint64_t retry_from; /* letters to be sent once more: from this offset on */
     struct pace pace;    /* for the broker */
     /* for /lag */
@@ -152,7 +153,8 @@ tell_proven(struct worker *w)
     if (n == 0) {
         return;
     }
-    if (client_proven(w->control, w->c->name, d, n, &e) == 0) {
+    w->is_told = client_proven(w->control, w->c->name, d, n, &e) == 0;
+    if (w->is_told) {
         lanes_told(w->lanes, n);
     } else {
         log_err(LOG_DEBUG, "proven_failed", &e, "will try again");
@@ -394,7 +396,7 @@ step(struct worker *w, struct err *e)
     }
     show_lanes(w);
     rc = post_status(w, e);
-    if (w->view.proven > API_PROVEN_MAX / 4) {
+    if (w->is_told && w->view.proven > API_PROVEN_MAX / 4) {
         tell_proven(w);
     }
     if (rc == 0 && !w->session.is_paused) {

@@ -317,6 +317,9 @@ def test_block_stops_reading_and_goes_on_when_the_sink_does(pg: Postgres, make_o
     with contextlib.suppress(TimeoutError):
         wait_until(lambda: lsn(pg.slot()["confirmed_flush_lsn"]) > limit, 6, "it is acknowledged")
     assert lsn(pg.slot()["confirmed_flush_lsn"]) <= limit, "PostgreSQL keeps what the log has no room for"
+    others = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    assert pg.sql(f"SELECT pg_terminate_backend(pid) {others}", user="postgres"), "the replicator has some"
+    oneslot.wait(lambda: pg.value(f"SELECT count(*) {others}", user="postgres") > 0, 30, "connections that end are opened again")
     assert pg.slot()["active_pid"] == walsender, "the connection is kept"
     assert log_bytes(oneslot.data) < 12 << 20
     assert oneslot.http.get("/readyz").status == 503

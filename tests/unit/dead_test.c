@@ -726,6 +726,27 @@ test_doubts_stay(void **state)
     folder_fini(&f);
 }
 
+static void
+test_a_damaged_doubt_is_noticed(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct err e;
+    struct store_txn *t;
+    struct api_doubt *d;
+    folder_init(&f);
+    struct dead_key k = dead_key_of("s", 300);
+    support_ok(beside_begin(&f.bs, 1 << 20, &t, &e), &e);
+    support_ok(store_put(t, DEAD_TABLE_DOUBTS, dead_key_str(&k), STR("short"), &e), &e);
+    support_ok(store_commit(t, &e), &e);
+    assert_int_equal(doubts_list(&f.bs, "s", &d, &e), ERR_CORRUPT);
+    free(d);
+    struct api_reread q = row(9, "t", "a");
+    const struct api_doubt one = {.key = 300, .offset = 9};
+    assert_int_equal(rereads_ask(f.r, &q, "s", &one, &e), ERR_CORRUPT);
+    folder_fini(&f);
+}
+
 /* More than a list holds: what is left out is a doubt of every key. */
 static void
 test_many_doubts(void **state)
@@ -739,7 +760,7 @@ test_many_doubts(void **state)
     support_ok(beside_begin(&f.bs, 64 << 20, &t, &e), &e);
     for (uint64_t i = 1; i <= API_DOUBTS_MAX + 3; i++) {
         const struct api_doubt one = {.key = i, .offset = i};
-        support_ok(doubts_raise(t, "s", &one, &e), &e);
+        support_ok(doubts_raise(&f.bs, t, "s", &one, &e), &e);
     }
     support_ok(store_commit(t, &e), &e);
     assert_int_equal(doubts_list(&f.bs, "s", &d, &e), API_DOUBTS_MAX);
@@ -776,6 +797,7 @@ main(void)
         cmocka_unit_test(test_rows_wait_until_they_are_read),
         cmocka_unit_test(test_rows_are_counted),
         cmocka_unit_test(test_doubts_stay),
+        cmocka_unit_test(test_a_damaged_doubt_is_noticed),
         cmocka_unit_test(test_many_doubts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -897,8 +897,11 @@ what_waits_to_be_read_again_is_doubted(void **state)
     struct api_doubt over[API_PROVEN_MAX];
     assert_int_equal(lanes_proven(ls, over), 2);
     assert_true(over[0].key == kept.key && over[1].key == kept.key);
-    lanes_told(ls, 2);
-    assert_int_equal(lanes_proven(ls, over), 0);
+    lanes_told(ls, 1);
+    assert_int_equal(lanes_proven(ls, over), 1);
+    lanes_halt(ls);
+    lanes_begin(ls, &(struct lanes_session){.generation = 4, .epoch = 2, .next = 10});
+    assert_int_equal(lanes_proven(ls, over), 0); /* of another history */
     lanes_close(ls);
 }
 
