@@ -212,6 +212,7 @@ open_locked(const struct config *conf, int lock_fd, struct broker **ret, struct 
     bk->started_ms = clock_mono_ms();
     (void)pthread_mutex_init(&bk->retain_lock, NULL);
     (void)pthread_mutex_init(&bk->report_lock, NULL);
+    buf_init(&bk->tables.body, API_TABLES_BYTES);
     int rc = open_stores(bk, e);
     if (rc != 0) {
         broker_close(bk);
@@ -255,6 +256,7 @@ broker_close(struct broker *bk)
     journal_close(bk->journal);
     (void)pthread_mutex_destroy(&bk->retain_lock);
     (void)pthread_mutex_destroy(&bk->report_lock);
+    buf_fini(&bk->tables.body);
     free(bk->sink);
     if (bk->lock_fd >= 0) {
         (void)close(bk->lock_fd); /* closing it lets the next broker in */

@@ -37,6 +37,13 @@ struct sink_report {
     double records_per_second; /* over the last reports */
 };
 
+/* The published tables as the replicator said them last: the body of that call (api_put_tables)
+ * and its sum, never 0 once there is one. */
+struct tables_report {
+    struct buf body;
+    uint32_t sum;
+};
+
 struct broker {
     const struct config *conf;
     struct journal *journal;
@@ -49,8 +56,9 @@ struct broker {
     struct watch *watch;         /* readers waiting for the tail */
     struct readers readers;      /* of /changes */
     pthread_mutex_t retain_lock; /* registration, replay and retention decide under it (P6) */
-    pthread_mutex_t report_lock; /* source and sink reports */
+    pthread_mutex_t report_lock; /* source, tables and sink reports */
     struct source_report source;
+    struct tables_report tables;
     struct sink_report *sink;
     size_t nsinks;
     size_t segments_seen; /* the writer thread's */

@@ -99,17 +99,6 @@ filter_fini(struct filter *f)
     f->npatterns = 0;
 }
 
-static bool
-matches(const struct filter *f, const struct schema *s)
-{
-    for (size_t i = 0; i < f->npatterns; i++) {
-        if (glob_match_table(f->pattern[i], s->ns, s->name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool
 filter_wants(struct filter *f, uint8_t op, const struct schema *s)
 {
@@ -125,7 +114,7 @@ filter_wants(struct filter *f, uint8_t op, const struct schema *s)
     size_t at = s->id % FILTER_CACHE;
     if (f->cache[at].id != s->id) {
         f->cache[at].id = s->id;
-        f->cache[at].is_wanted = matches(f, s);
+        f->cache[at].is_wanted = glob_match_any(f->pattern, f->npatterns, s->ns, s->name);
     }
     return f->cache[at].is_wanted;
 }

@@ -17,6 +17,8 @@ void internal_sink_session(struct broker *bk, struct httpd_req *rq, struct str n
 /* Moves the offset by compare-and-set with the generation (P4). */
 void internal_sink_commit(struct broker *bk, struct httpd_req *rq, struct str name);
 void internal_sink_status(struct broker *bk, struct httpd_req *rq, struct str name);
+/* The published tables, as the replicator last said them. */
+void internal_tables(struct broker *bk, struct httpd_req *rq, struct str name);
 
 /* Dead letters, rows to be read again (proto/api.h). */
 void internal_sink_bury(struct broker *bk, struct httpd_req *rq, struct str name);

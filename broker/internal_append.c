@@ -5,8 +5,11 @@
 
 #include "broker/internal.h"
 #include "broker/problem.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
+#include "proto/base/xmalloc.h"
+#include "proto/frame.h"
 
 static void
 respond_msgpack(struct httpd_req *rq, struct buf *b)
@@ -73,6 +76,36 @@ source_status(struct broker *bk, struct httpd_req *rq)
     httpd_respond(rq, 204, NULL, &empty);
 }
 
+static int
+check_tables(struct str body, struct err *e)
+{
+    size_t n = api_count_list(body, API_TABLES_MAX);
+    auto_free struct api_table *t = xcalloc(n + 1, sizeof *t);
+    int rc = api_get_tables(body, t, n, e);
+    return rc < 0 ? rc : 0;
+}
+
+/* Not durable: after a restart of ours the replicator connects, and says them, again. */
+static void
+source_tables(struct broker *bk, struct httpd_req *rq)
+{
+    struct str body = httpd_body(rq);
+    struct err e;
+    if (check_tables(body, &e) != 0) {
+        problem_respond(rq, &e);
+        return;
+    }
+    uint32_t sum = frame_sum(0, body);
+    (void)pthread_mutex_lock(&bk->report_lock);
+    buf_reset(&bk->tables.body, API_TABLES_BYTES);
+    buf_put_str(&bk->tables.body, body);
+    bk->tables.sum = sum == 0 ? 1 : sum;
+    (void)pthread_mutex_unlock(&bk->report_lock);
+    struct buf empty;
+    buf_init(&empty, 0);
+    httpd_respond(rq, 204, NULL, &empty);
+}
+
 static void
 open_session(struct broker *bk, struct httpd_req *rq)
 {
@@ -124,6 +157,7 @@ static const struct {
     {"GET", API_SOURCE, get_source, 0},
     {"POST", API_SOURCE, put_source, API_CONTROL_BODY},
     {"POST", API_SOURCE_STATUS, source_status, API_CONTROL_BODY},
+    {"POST", API_SOURCE_TABLES, source_tables, API_TABLES_BYTES},
 };
 enum { NCALLS = sizeof calls / sizeof calls[0] };
 

@@ -51,6 +51,15 @@ internal_check_generation(const struct sink_row *row, uint64_t generation, struc
         row->generation);
 }
 
+static uint32_t
+tables_sum(struct broker *bk)
+{
+    (void)pthread_mutex_lock(&bk->report_lock);
+    uint32_t sum = bk->tables.sum;
+    (void)pthread_mutex_unlock(&bk->report_lock);
+    return sum;
+}
+
 static void
 respond_session(struct broker *bk, struct httpd_req *rq, const struct sink_row *row)
 {
@@ -65,6 +74,7 @@ respond_session(struct broker *bk, struct httpd_req *rq, const struct sink_row *
         .floor = row->floor,
         .is_paused = row->is_paused,
         .letters = letters.letters,
+        .tables = tables_sum(bk),
     };
     memcpy(s.uuid, journal_uuid(bk->journal), API_UUID);
     auto_buf struct buf b;
@@ -263,7 +273,21 @@ internal_sink_status(struct broker *bk, struct httpd_req *rq, struct str name_in
         r->status.last_error = (struct str){0}; /* it was a view into the request */
     }
     (void)pthread_mutex_unlock(&bk->report_lock);
-    struct buf empty;
-    buf_init(&empty, 0);
-    httpd_respond(rq, 204, NULL, &empty);
+    respond_session(bk, rq, &row);
+}
+
+void
+internal_tables(struct broker *bk, struct httpd_req *rq, struct str name)
+{
+    struct buf auto_buf b;
+    (void)name;
+    buf_init(&b, API_TABLES_BYTES);
+    (void)pthread_mutex_lock(&bk->report_lock);
+    if (bk->tables.sum == 0) {
+        api_put_tables(&b, NULL, 0);
+    } else {
+        buf_put_str(&b, buf_str(&bk->tables.body));
+    }
+    (void)pthread_mutex_unlock(&bk->report_lock);
+    httpd_respond(rq, 200, API_MSGPACK, &b);
 }

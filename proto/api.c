@@ -203,7 +203,8 @@ MESSAGE(sink_open, FIELD(api_sink_open, kind, FIELD_STR),
 MESSAGE(sink_session, FIELD(api_sink_session, uuid, FIELD_UUID),
     FIELD(api_sink_session, generation, FIELD_U64), FIELD(api_sink_session, epoch, FIELD_U64),
     FIELD(api_sink_session, next, FIELD_U64), FIELD(api_sink_session, floor, FIELD_U64),
-    FIELD(api_sink_session, is_paused, FIELD_BOOL), FIELD(api_sink_session, letters, FIELD_U64))
+    FIELD(api_sink_session, is_paused, FIELD_BOOL), FIELD(api_sink_session, letters, FIELD_U64),
+    FIELD(api_sink_session, tables, FIELD_U32))
 
 MESSAGE(sink_commit, FIELD(api_sink_commit, generation, FIELD_U64),
     FIELD(api_sink_commit, expect, FIELD_U64), FIELD(api_sink_commit, next, FIELD_U64))
@@ -245,6 +246,40 @@ open_list(struct str bytes, size_t max, int *ret_n)
     uint32_t n = mp_array(&m);
     *ret_n = m.failed || n > max || n > INT_MAX ? -1 : (int)n;
     return m;
+}
+
+size_t
+api_count_list(struct str bytes, size_t max)
+{
+    int n;
+    (void)open_list(bytes, max, &n);
+    return n < 0 ? 0 : (size_t)n;
+}
+
+void
+api_put_tables(struct buf *b, const struct api_table *t, size_t n)
+{
+    mp_put_array(b, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        mp_put_array(b, 3);
+        mp_put_str(b, t[i].ns);
+        mp_put_str(b, t[i].name);
+        mp_put_bool(b, t[i].has_key);
+    }
+}
+
+int
+api_get_tables(struct str bytes, struct api_table *ret, size_t max, struct err *e)
+{
+    int n;
+    struct mp m = open_list(bytes, max, &n);
+    for (int i = 0; i < n && !m.failed; i++) {
+        m.failed = mp_array(&m) != 3 || m.failed;
+        ret[i].ns = mp_str(&m);
+        ret[i].name = mp_str(&m);
+        ret[i].has_key = mp_bool(&m);
+    }
+    return n < 0 || !mp_done(&m) ? bad_list("tables", e) : n;
 }
 
 void
@@ -352,14 +387,6 @@ api_get_doubts(struct str bytes, struct api_doubt *ret, size_t max, struct err *
         ret[i].offset = mp_u64(&m);
     }
     return n < 0 || !mp_done(&m) ? bad_list("doubts", e) : n;
-}
-
-size_t
-api_count_doubts(struct str bytes)
-{
-    int n;
-    (void)open_list(bytes, API_DOUBTS_MAX, &n);
-    return n < 0 ? 0 : (size_t)n;
 }
 
 void

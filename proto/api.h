@@ -13,6 +13,8 @@
  *
  *     POST /internal/source/status   <- api_source_status    for /lag; not durable
  *
+ *     POST /internal/source/tables   <- api_table, ...       published now; not durable
+ *
  *     POST /internal/session         -> api_session          fences the former session
  *
  *     POST /internal/append          <- api_append + frames; -> api_appended
@@ -25,9 +27,11 @@
  *
  *     POST /internal/sinks/NAME/commit   <- api_sink_commit; -> api_sink_session
  *
- *     POST /internal/sinks/NAME/status   <- api_sink_status  for /lag; not durable; 409 is how
- * a worker learns that it was paused, resumed, moved, or has letters to redrive: it opens a
- * session again
+ *     POST /internal/sinks/NAME/status   <- api_sink_status; -> api_sink_session   for /lag;
+ * not durable; 409 is how a worker learns that it was paused, resumed, moved, or has letters to
+ * redrive: it opens a session again
+ *
+ *     GET  /internal/tables              -> api_table, ...   as the replicator last said
  *
  *     POST /internal/sinks/NAME/bury     <- api_bury         a dead letter; durable
  *
@@ -71,9 +75,11 @@
 
 #define API_SOURCE        "/internal/source"
 #define API_SOURCE_STATUS "/internal/source/status"
+#define API_SOURCE_TABLES "/internal/source/tables"
 #define API_SESSION       "/internal/session"
 #define API_APPEND        "/internal/append"
 #define API_FETCH         "/internal/fetch"
+#define API_TABLES        "/internal/tables"
 #define API_SINKS         "/internal/sinks/" /* NAME/session, NAME/commit, ... */
 #define API_REREADS       "/internal/rereads"
 #define API_REREADS_DONE  "/internal/rereads/done"
@@ -94,7 +100,9 @@ enum {
     API_LETTERS_MAX = 1000,       /* letters or rereads in one answer */
     API_DOUBTS_MAX = 100000,      /* doubts of a sink */
     API_PROVEN_MAX = 1024,        /* of them in one call */
-    API_KEY_COLS_MAX = 32         /* INDEX_MAX_KEYS */
+    API_TABLES_MAX = 100000,      /* published */
+    API_TABLES_BYTES = 16 * 1024 * 1024,
+    API_KEY_COLS_MAX = 32 /* INDEX_MAX_KEYS */
 };
 #define API_APPEND_BODY_MAX 0x80000000ull /* one record of FRAME_MAX_PAYLOAD and its head */
 
@@ -159,6 +167,20 @@ void api_put_source_status(struct buf *b, const struct api_source_status *s);
 int api_get_source_status(
     struct str bytes, struct api_source_status *ret, struct err *e) MUST_CHECK;
 
+/* A table whose changes come under its name. The list is always whole. */
+struct api_table {
+    struct str ns, name;
+    bool has_key; /* its rows have one in the log */
+};
+void api_put_tables(struct buf *b, const struct api_table *t, size_t n);
+/* Up to max of them into ret; returns how many, or < 0. */
+int api_get_tables(
+    struct str bytes, struct api_table *ret, size_t max, struct err *e) MUST_CHECK;
+
+/* How many elements a list of at most max has, so that its reader needs no more room than
+ * that; 0 where it is malformed. */
+size_t api_count_list(struct str bytes, size_t max);
+
 struct api_session {
     uint8_t uuid[API_UUID];
     uint64_t generation;
@@ -206,6 +228,8 @@ struct api_sink_session {
     uint64_t floor;   /* where its unbroken history begins (sinks/sink.h) */
     bool is_paused;   /* write nothing until a session says otherwise */
     uint64_t letters; /* of any state; more than 0: ask for them */
+    uint32_t tables;  /* another number: the list of published tables is another one; 0: the
+                         replicator has not said any yet */
 };
 void api_put_sink_session(struct buf *b, const struct api_sink_session *s);
 int api_get_sink_session(
@@ -327,9 +351,6 @@ struct api_doubt {
 void api_put_doubts(struct buf *b, const struct api_doubt *d, size_t n);
 int api_get_doubts(
     struct str bytes, struct api_doubt *ret, size_t max, struct err *e) MUST_CHECK;
-/* How many there are, so that the reader needs no more room than that; at most API_DOUBTS_MAX.
- */
-size_t api_count_doubts(struct str bytes);
 
 /* Answered requests: as rows in the log, or the row is gone (or its table, or its column),
  * which is counted. Every request with that id whose offset is below `read_at` goes; one that

@@ -83,6 +83,17 @@ glob_match_table(struct str pattern, struct str schema, struct str table)
     return glob_match(schema_part, schema) && glob_match(table_part, table);
 }
 
+bool
+glob_match_any(const struct str *patterns, size_t n, struct str schema, struct str table)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (glob_match_table(patterns[i], schema, table)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int
 glob_check(struct str pattern, struct err *e)
 {

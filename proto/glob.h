@@ -13,6 +13,8 @@ bool glob_has_wildcard(struct str pattern);
 /* One name against one pattern without parts: dots are characters. */
 bool glob_match(struct str pattern, struct str name);
 bool glob_match_table(struct str pattern, struct str schema, struct str table);
+/* Does one of them match? */
+bool glob_match_any(const struct str *patterns, size_t n, struct str schema, struct str table);
 int glob_check(
     struct str pattern, struct err *e) MUST_CHECK; /* ERR_PARSE: empty, two dots, ... */
 

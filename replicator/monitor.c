@@ -16,6 +16,7 @@
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
 #include "proto/base/xmalloc.h"
+#include "replicator/announce.h"
 #include "replicator/catalog.h"
 #include "replicator/publication.h"
 
@@ -110,6 +111,16 @@ note_unpublished(struct monitor *m, const struct publication_plan *p)
     }
 }
 
+/* Not worth a failure: what is published was told before the stream began. */
+static void
+announce(struct monitor *m, const struct publication_plan *p)
+{
+    struct err e = {0};
+    if (announce_tables(m->client, p, false, &e) != 0) {
+        log_debug("monitor_announce_failed", "msg=%s", log_quote(e.msg));
+    }
+}
+
 static int
 look_at_publication(struct monitor *m, struct err *e)
 {
@@ -117,6 +128,7 @@ look_at_publication(struct monitor *m, struct err *e)
     int rc = publication_plan(m->pg, m->conf->publication, m->conf->tables, &p, e);
     if (rc == 0) {
         note_unpublished(m, &p);
+        announce(m, &p);
         publication_plan_fini(&p);
         m->look_at_ms = clock_mono_ms() + PUBLICATION_MS;
     }

@@ -13,11 +13,7 @@
 #include "replicator/publication.h"
 #include "replicator/sql.h"
 
-enum {
-    OUT_MAX = 16 * 1024 * 1024,
-    PUBLICATION_LINES = 20,
-    LEVELS_MAX = 64 /* of partitioning; also the end of any loop in a torn catalogue read */
-};
+enum { OUT_MAX = 16 * 1024 * 1024, PUBLICATION_LINES = 20 };
 
 enum level { LEVEL_OK, LEVEL_WARN, LEVEL_FAIL };
 
@@ -366,76 +362,20 @@ preflight_run(
 
 /* ---- tables ---- */
 
-/* The tables whose rows have a key in the log, by oid: the replica identity's columns, or under
- * FULL the primary key's. */
-static int
-query_keyed(struct pgconn *c, struct pgrows **ret, struct err *e)
-{
-    return pgconn_query(c,
-        "SELECT DISTINCT i.indrelid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON "
-        "c.oid = i.indrelid WHERE i.indisvalid AND i.indimmediate AND (c.relreplident IN ('d', "
-        "'f') AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident) ORDER BY 1",
-        CATALOG_QUERY_MS, ret, e);
-}
-
-static bool
-is_keyed(const struct pgrows *keyed, size_t *at, uint32_t oid)
-{
-    uint64_t found = 0;
-    while (*at < pgrows_count(keyed) && pgrows_u64(keyed, *at, 0, &found) && found < oid) {
-        (*at)++;
-    }
-    return found == oid;
-}
-
-static const struct publication_table *
-parent_of(const struct publication_plan *p, const struct publication_table *t)
-{
-    for (size_t i = 0; t->parent != 0 && i < p->ntables; i++) {
-        if (p->tables[i].oid == t->parent) {
-            return &p->tables[i];
-        }
-    }
-    return NULL;
-}
-
-static bool
-is_or_will_be(const struct publication_table *t)
-{
-    return t->is_published || t->is_added;
-}
-
-/* Changes of a partition come under its own name, unless the publication says that they come
- * under the topmost published table's. */
-static bool
-has_changes(const struct publication_plan *p, const struct publication_table *t)
-{
-    bool is_inherited = false;
-    const struct publication_table *up = t;
-    for (int level = 0; level < LEVELS_MAX && (up = parent_of(p, up)) != NULL; level++) {
-        is_inherited = is_inherited || is_or_will_be(up);
-    }
-    if (p->via_root) {
-        return is_or_will_be(t) && !is_inherited;
-    }
-    return !t->is_partitioned && (is_or_will_be(t) || is_inherited);
-}
-
 static void
-put_tables(struct buf *out, const struct publication_plan *p, const struct pgrows *keyed)
+put_tables(struct buf *out, const struct publication_plan *p)
 {
-    size_t at = 0;
     for (size_t i = 0; i < p->ntables; i++) {
         const struct publication_table *t = &p->tables[i];
         struct jsonw w;
-        if (!has_changes(p, t)) {
+        if (!publication_has_changes(p, t, true)) {
             continue;
         }
         jsonw_init(&w, out);
         jsonw_object(&w, NULL);
         jsonw_str(&w, "schema", t->schema);
         jsonw_str(&w, "table", t->name);
-        jsonw_bool(&w, "key", is_keyed(keyed, &at, t->oid));
+        jsonw_bool(&w, "key", t->has_key);
         jsonw_end_object(&w);
         buf_putc(out, '\n');
     }
@@ -445,14 +385,10 @@ int
 preflight_tables(const struct config_source *conf, struct err *e)
 {
     auto_pgconn struct pgconn *c = NULL;
-    auto_pgrows struct pgrows *keyed = NULL;
     struct publication_plan p = {0};
     struct pgconn_conf pc = {
         .dsn = conf->dsn, .password_file = conf->password_file, .stop_fd = sig_stop_fd()};
     int rc = pgconn_open(&pc, &c, e);
-    if (rc == 0) {
-        rc = query_keyed(c, &keyed, e);
-    }
     if (rc == 0) {
         rc = publication_plan(c, conf->publication, &conf->tables, &p, e);
     }
@@ -461,7 +397,7 @@ preflight_tables(const struct config_source *conf, struct err *e)
     }
     auto_buf struct buf out;
     buf_init(&out, OUT_MAX);
-    put_tables(&out, &p, keyed);
+    put_tables(&out, &p);
     publication_plan_fini(&p);
     (void)fwrite(out.p, 1, out.n, stdout);
     (void)fflush(stdout);

@@ -49,6 +49,10 @@ read_publication(struct pgconn *c, const char *name, struct publication_plan *p,
 }
 
 /* A deferrable or invalid index identifies nothing (RelationGetIndexList). */
+#define USABLE_INDEX                                                                           \
+    " EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid"   \
+    " AND i.indimmediate AND ("
+
 static int
 query_tables(struct pgconn *c, uint64_t publication_oid, struct pgrows **ret, struct err *e)
 {
@@ -58,10 +62,10 @@ query_tables(struct pgconn *c, uint64_t publication_oid, struct pgrows **ret, st
     buf_printf(&sql,
         "SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', h.inhparent, r.prrelid IS NOT "
         "NULL%s,"
-        " c.relreplident = 'f' OR EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid "
-        "= c.oid"
-        " AND i.indisvalid AND i.indimmediate AND (c.relreplident = 'd' AND i.indisprimary"
-        " OR c.relreplident = 'i' AND i.indisreplident)), pg_has_role(c.relowner, 'USAGE')"
+        " c.relreplident = 'f' OR" USABLE_INDEX "c.relreplident = 'd' AND i.indisprimary"
+        " OR c.relreplident = 'i' AND i.indisreplident)), pg_has_role(c.relowner, "
+        "'USAGE')," USABLE_INDEX "c.relreplident IN ('d', 'f') AND i.indisprimary"
+        " OR c.relreplident = 'i' AND i.indisreplident))"
         " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition"
         " LEFT JOIN pg_catalog.pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = "
@@ -99,6 +103,7 @@ read_tables(struct publication_plan *p, struct err *e)
             .is_published = p->has_all_tables || pgrows_bool(p->rows, i, 5),
             .has_identity = pgrows_bool(p->rows, i, 6),
             .is_owned = pgrows_bool(p->rows, i, 7),
+            .has_key = pgrows_bool(p->rows, i, 8),
         };
     }
     return 0;
@@ -195,6 +200,27 @@ publication_plan(struct pgconn *c, const char *name, const struct conf_list *pat
     p.is_unnamed = !p.exists && patterns->n == 0;
     *ret = p;
     return 0;
+}
+
+static bool
+is_in(const struct publication_table *t, bool will_be)
+{
+    return t->is_published || (will_be && t->is_added);
+}
+
+bool
+publication_has_changes(
+    const struct publication_plan *p, const struct publication_table *t, bool will_be)
+{
+    bool is_inherited = false;
+    const struct publication_table *up = t;
+    for (int level = 0; level < PARENTS_MAX && (up = find_parent(p, up)) != NULL; level++) {
+        is_inherited = is_inherited || is_in(up, will_be);
+    }
+    if (p->via_root) {
+        return is_in(t, will_be) && !is_inherited;
+    }
+    return !t->is_partitioned && (is_in(t, will_be) || is_inherited);
 }
 
 void

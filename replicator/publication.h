@@ -20,6 +20,8 @@ struct publication_table {   /* an ordinary or partitioned table outside the sys
     bool is_partitioned;
     bool has_identity; /* its UPDATE and DELETE work once published; partitioned tables ask
                           their leaves */
+    bool has_key;      /* its rows have one in the log: the replica identity's columns, or under
+                          FULL the primary key's */
     bool is_selected;  /* a pattern of the configuration names it */
     bool is_published; /* it, its schema, a parent, or everything */
     bool is_added;     /* selected, and not published yet */
@@ -44,6 +46,12 @@ struct publication_plan {
 int publication_plan(struct pgconn *c, const char *name, const struct conf_list *patterns,
     struct publication_plan *ret, struct err *e) MUST_CHECK;
 void publication_plan_fini(struct publication_plan *p); /* accepts a zeroed one */
+
+/* Do changes come under this table's own name, now or (will_be) once the plan is carried out?
+ * Those of a partition do, unless the publication says that they come under the topmost
+ * published table's. */
+bool publication_has_changes(
+    const struct publication_plan *p, const struct publication_table *t, bool will_be);
 
 /* ERR_CONFIG or ERR_REFUSED with a sentence when the plan must not be carried out. */
 int publication_check(

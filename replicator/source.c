@@ -15,6 +15,7 @@
 #include "proto/base/log.h"
 #include "proto/base/sig.h"
 #include "proto/lsn.h"
+#include "replicator/announce.h"
 #include "replicator/catalog.h"
 #include "replicator/identity.h"
 #include "replicator/monitor.h"
@@ -232,6 +233,9 @@ prepare_publication(struct source *s, struct session *ss, struct err *e)
     int rc = publication_plan(ss->replication, s->conf->publication, &s->conf->tables, &p, e);
     if (rc == 0) {
         rc = carry_out(s, ss, &p, e);
+        if (rc == 0) {
+            rc = announce_tables(s->client, &p, true, e);
+        }
         publication_plan_fini(&p);
     }
     return rc;

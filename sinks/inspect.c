@@ -75,9 +75,7 @@ is_selected(const struct inspect_conf *c, struct str line)
     bool is_ours = c->ntables == 0;
     if (!is_ours && json_parse(line, &root, NULL) == 0 &&
         json_str(json_get(root, "schema"), &ns) && json_str(json_get(root, "table"), &name)) {
-        for (size_t i = 0; i < c->ntables && !is_ours; i++) {
-            is_ours = glob_match_table(c->tables[i], ns, name);
-        }
+        is_ours = glob_match_any(c->tables, c->ntables, ns, name);
     }
     json_free(root);
     return is_ours;

@@ -83,10 +83,8 @@ is_selected(struct intake *in, const struct record *r)
     }
     if (r->schema != in->last_schema) {
         in->last_schema = r->schema;
-        in->last_selected = false;
-        for (size_t i = 0; i < in->ntables && !in->last_selected; i++) {
-            in->last_selected = glob_match_table(in->tables[i], r->schema->ns, r->schema->name);
-        }
+        in->last_selected =
+            glob_match_any(in->tables, in->ntables, r->schema->ns, r->schema->name);
     }
     return in->last_selected;
 }

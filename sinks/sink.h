@@ -106,7 +106,7 @@ enum sink_flags {
                              finds their values or says REREAD */
 };
 
-/* A table as the source has it now: for check. */
+/* A table as the source has it now. */
 struct sink_table {
     struct str ns, name;
     bool has_key;
@@ -131,6 +131,11 @@ struct sink_ops {
     int (*write)(struct sink *s, const struct sink_batch *b, struct sink_verdict *verdicts,
         struct err *e) MUST_CHECK;
     void (*close)(struct sink *s); /* accepts NULL */
+    /* Can a target with these options take all of these tables, however they look there now?
+     * ERR_CONFIG with a sentence for the first that it cannot. Asked whenever the published
+     * tables change, before any record of a table that was not among them. Pure. NULL: any. */
+    int (*accepts)(const void *options, const struct sink_table *tables, size_t n,
+        struct err *e) MUST_CHECK;
     /* For `oneslot check`, on an open instance: appends a line "fault: SENTENCE\n" or
      * "warning: SENTENCE\n" for everything about these tables that this target cannot take.
      * NULL: nothing to say. Changes nothing. */

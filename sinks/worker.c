@@ -13,6 +13,7 @@
 #include "proto/base/sig.h"
 #include "sinks/lanes.h"
 #include "sinks/pace.h"
+#include "sinks/published.h"
 
 enum {
     STATUS_MS = 1000,        /* between two status calls; the answer says whether the session is
@@ -41,6 +42,7 @@ struct worker {
     bool is_told;        /* the last call about proven doubts went well */
     uint64_t retry_from; /* letters to be sent once more: from this offset on */
     struct pace pace;    /* for the broker */
+    struct published published;
     /* for /lag */
     struct api_sink_status status;
     char last_error[API_TEXT_MAX];
@@ -128,6 +130,8 @@ show_lanes(struct worker *w)
 {
     if (w->session.is_paused) {
         set_state(w, API_SINK_PAUSED, "");
+    } else if (w->published.refusal.code != 0) {
+        set_state(w, API_SINK_STOPPED, w->published.refusal.msg);
     } else if (w->view.state != API_SINK_RUNNING) {
         set_state(w, w->view.state, w->view.error.msg);
     } else {
@@ -172,7 +176,7 @@ post_status(struct worker *w, struct err *e)
     }
     w->status.generation = w->session.generation;
     w->status_ms = now;
-    int rc = client_sink_status(w->control, w->c->name, &w->status, e);
+    int rc = client_sink_status(w->control, w->c->name, &w->status, &w->session, e);
     if (rc == 0) {
         confirm_session(w, now);
         tell_proven(w);
@@ -262,6 +266,18 @@ begin(struct worker *w, struct err *e)
     }
     look(w);
     return 0;
+}
+
+/* Once more is published than the kind can take, nothing more is fetched: better now than at
+ * some table's first change. */
+static int
+look_at_tables(struct worker *w, struct err *e)
+{
+    int rc = published_look(&w->published, w->c, w->fetcher, w->session.tables, e);
+    if (rc > 0 && w->published.refusal.code != 0) {
+        log_failure(w, &w->published.refusal, API_SINK_STOPPED, 0);
+    }
+    return rc < 0 ? rc : 0;
 }
 
 /* ---- the offset ---- */
@@ -373,11 +389,21 @@ next_due_ms(const struct worker *w)
     return has_passed(w) ? earlier(due, commit_due_ms(w)) : due;
 }
 
+/* May records be given to the lanes, if there is room? */
+static bool
+may_feed(const struct worker *w)
+{
+    return !w->session.is_paused && w->published.refusal.code == 0;
+}
+
 /* One round, with a session: whatever comes next. */
 static int
 step(struct worker *w, struct err *e)
 {
     int rc = w->has_begun ? 0 : begin(w, e);
+    if (rc == 0) {
+        rc = look_at_tables(w, e);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -399,13 +425,13 @@ step(struct worker *w, struct err *e)
     if (w->is_told && w->view.proven > API_PROVEN_MAX / 4) {
         tell_proven(w);
     }
-    if (rc == 0 && !w->session.is_paused) {
+    if (rc == 0 && may_feed(w)) {
         rc = send_letter(w, e);
     }
     if (rc != 0) {
         return rc;
     }
-    if (!w->view.has_room || w->session.is_paused || w->view.state == API_SINK_STOPPED) {
+    if (!w->view.has_room || !may_feed(w) || w->view.state == API_SINK_STOPPED) {
         wait_until(w, next_due_ms(w));
         return 0;
     }

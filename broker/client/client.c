@@ -282,16 +282,17 @@ client_sink_commit(struct client *c, const char *name, const struct api_sink_com
 }
 
 int
-client_sink_status(
-    struct client *c, const char *name, const struct api_sink_status *s, struct err *e)
+client_sink_status(struct client *c, const char *name, const struct api_sink_status *s,
+    struct api_sink_session *ret, struct err *e)
 {
     api_put_sink_status(new_body(c), s);
-    return control(c, "POST", sink_path(c, name, "/status"), e);
+    int rc = control(c, "POST", sink_path(c, name, "/status"), e);
+    return rc != 0 ? rc : api_get_sink_session(buf_str(&c->answer.body), ret, e);
 }
 
-/* ---- dead letters, rows to be read again ---- */
+/* ---- what is larger than a control call ---- */
 
-/* A call whose request or answer may hold a whole record. */
+/* A call whose request or answer may hold a whole record, or a long list. */
 static int
 large_call(struct client *c, const char *method, const char *path, const struct buf *body,
     struct err *e)
@@ -307,6 +308,30 @@ large_call(struct client *c, const char *method, const char *path, const struct 
         .timeout_ms = APPEND_MS,
         .max_body = FETCH_BODY_MAX};
     return call(c, &rq, e);
+}
+
+int
+client_source_tables(struct client *c, const struct api_table *t, size_t n, struct err *e)
+{
+    struct buf auto_buf b;
+    buf_init(&b, API_TABLES_BYTES);
+    buf_reset(&c->path, API_CONTROL_BODY);
+    api_put_tables(&b, t, n);
+    return large_call(c, "POST", API_SOURCE_TABLES, &b, e);
+}
+
+int
+client_tables(struct client *c, struct api_table **ret, struct err *e)
+{
+    *ret = NULL;
+    buf_reset(&c->path, API_CONTROL_BODY);
+    int rc = large_call(c, "GET", API_TABLES, NULL, e);
+    if (rc != 0) {
+        return rc;
+    }
+    size_t n = api_count_list(buf_str(&c->answer.body), API_TABLES_MAX);
+    *ret = xcalloc(n + 1, sizeof **ret);
+    return api_get_tables(buf_str(&c->answer.body), *ret, n, e);
 }
 
 int
@@ -370,7 +395,7 @@ client_doubts(struct client *c, const char *name, struct api_doubt **ret, struct
     if (rc != 0) {
         return rc;
     }
-    size_t n = api_count_doubts(buf_str(&c->answer.body));
+    size_t n = api_count_list(buf_str(&c->answer.body), API_DOUBTS_MAX);
     *ret = xcalloc(n + 1, sizeof **ret);
     return api_get_doubts(buf_str(&c->answer.body), *ret, n, e);
 }

@@ -29,6 +29,9 @@ int client_source_put(
     struct client *c, const struct api_source_update *u, struct err *e) MUST_CHECK;
 int client_source_status(
     struct client *c, const struct api_source_status *s, struct err *e) MUST_CHECK;
+/* The whole list of published tables. ERR_TOOBIG: beyond API_TABLES_BYTES. */
+int client_source_tables(
+    struct client *c, const struct api_table *t, size_t n, struct err *e) MUST_CHECK;
 int client_session_open(struct client *c, struct api_session *ret, struct err *e) MUST_CHECK;
 /* body: API_APPEND_HEAD bytes to be filled by this call, then frames. One at a time; waits for
  * the commit. */
@@ -44,7 +47,10 @@ int client_fetch(struct client *c, uint64_t from, size_t max_bytes, int64_t wait
 int client_sink_commit(struct client *c, const char *name, const struct api_sink_commit *o,
     struct api_sink_session *ret, struct err *e) MUST_CHECK;
 int client_sink_status(struct client *c, const char *name, const struct api_sink_status *s,
-    struct err *e) MUST_CHECK;
+    struct api_sink_session *ret, struct err *e) MUST_CHECK;
+/* All of them in *ret, owned by the caller, names valid until the next call; returns how many.
+ */
+int client_tables(struct client *c, struct api_table **ret, struct err *e) MUST_CHECK;
 
 /* Dead letters (proto/api.h). ERR_REFUSED: the sink's quota is used up. */
 int client_bury(

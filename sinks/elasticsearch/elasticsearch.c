@@ -458,6 +458,13 @@ es_write(
 }
 
 static int
+es_accepts(const void *options, const struct sink_table *tables, size_t n, struct err *e)
+{
+    const struct es_options *o = options;
+    return es_tables_accept(o->index, tables, n, e);
+}
+
+static int
 es_check(
     struct sink *s, const struct sink_table *tables, size_t n, struct buf *lines, struct err *e)
 {
@@ -475,5 +482,6 @@ const struct sink_ops sink_elasticsearch_ops = {
     .open = es_open,
     .write = es_write,
     .close = es_close,
+    .accepts = es_accepts,
     .check = es_check,
 };

@@ -387,13 +387,6 @@ copy_str(struct str s)
 }
 
 static int
-put_alias(
-    const struct es_tables *t, struct buf *b, struct str ns, struct str name, struct err *e)
-{
-    return es_index_put_alias(b, str_from(t->conf.index), ns, name, e);
-}
-
-static int
 shared_by(const struct es_table *a, struct str ns, struct str name, struct err *e)
 {
     return err_set(e, ERR_CONFIG,
@@ -403,6 +396,15 @@ shared_by(const struct es_table *a, struct str ns, struct str name, struct err *
         (int)a->alias.n, a->alias.p);
 }
 
+static int
+no_key(struct str ns, struct str name, struct err *e)
+{
+    return err_set(e, ERR_CONFIG,
+        "the table %.*s.%.*s has no key, and a document's id is made of it: give it a primary "
+        "key or a REPLICA IDENTITY of an index, or leave it out by the sink's `tables`",
+        (int)ns.n, ns.p, (int)name.n, name.p);
+}
+
 /* The table of that name, or one that was added. */
 static int
 find_table(
@@ -410,7 +412,7 @@ find_table(
 {
     struct buf auto_buf alias;
     buf_init(&alias, SIZE_MAX);
-    int rc = put_alias(t, &alias, s->ns, s->name, e);
+    int rc = es_index_put_alias(&alias, str_from(t->conf.index), s->ns, s->name, e);
     if (rc != 0) {
         return rc;
     }
@@ -475,11 +477,7 @@ es_tables_find(
         return 0;
     }
     if (s->nkeys == 0) {
-        return err_set(e, ERR_CONFIG,
-            "the table %.*s.%.*s has no key, and a document's id is made of it: give it a "
-            "primary key or a REPLICA IDENTITY of an index, or leave it out by the sink's "
-            "`tables`",
-            (int)s->ns.n, s->ns.p, (int)s->name.n, s->name.p);
+        return no_key(s->ns, s->name, e);
     }
     int rc = find_table(t, s, &table, e);
     if (rc == 0) {
@@ -577,58 +575,83 @@ check_index(struct es_tables *t, const struct es_table *table, struct buf *lines
     return rc != 0 || is_missing ? rc : check_settings(t, table->alias, lines, e);
 }
 
-static void
-check_shared(
-    const struct sink_table *tables, const struct buf *aliases, size_t i, struct buf *lines)
+/* The table i, after those before it; its alias into aliases[i], empty where it can have none.
+ */
+static int
+accept_one(const char *index, const struct sink_table *tables, struct buf *aliases, size_t i,
+    struct err *e)
 {
+    const struct sink_table *table = &tables[i];
+    int rc = es_index_put_alias(&aliases[i], str_from(index), table->ns, table->name, e);
+    if (rc != 0) {
+        buf_reset(&aliases[i], SIZE_MAX);
+        return rc;
+    }
+    if (!table->has_key) {
+        return no_key(table->ns, table->name, e);
+    }
     for (size_t j = 0; j < i; j++) {
-        struct err e;
-        if (aliases[i].n > 0 && str_eq(buf_str(&aliases[j]), buf_str(&aliases[i]))) {
+        if (str_eq(buf_str(&aliases[j]), buf_str(&aliases[i]))) {
             struct es_table other = {
                 .ns = tables[j].ns, .name = tables[j].name, .alias = buf_str(&aliases[j])};
-            (void)shared_by(&other, tables[i].ns, tables[i].name, &e);
-            put_line(lines, "fault", e.msg);
-            return;
+            return shared_by(&other, table->ns, table->name, e);
         }
     }
+    return 0;
+}
+
+static struct buf *
+new_aliases(size_t n)
+{
+    struct buf *aliases = xcalloc(n + 1, sizeof *aliases);
+    for (size_t i = 0; i < n; i++) {
+        buf_init(&aliases[i], SIZE_MAX);
+    }
+    return aliases;
+}
+
+static void
+free_aliases(struct buf *aliases, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        buf_fini(&aliases[i]);
+    }
+    free(aliases);
+}
+
+int
+es_tables_accept(const char *index, const struct sink_table *tables, size_t n, struct err *e)
+{
+    struct buf *aliases = new_aliases(n);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        rc = accept_one(index, tables, aliases, i, e);
+    }
+    free_aliases(aliases, n);
+    return rc;
 }
 
 static int
 check_one(struct es_tables *t, const struct sink_table *tables, struct buf *aliases, size_t i,
     struct buf *lines, struct err *e)
 {
-    const struct sink_table *table = &tables[i];
-    if (!table->has_key) {
-        buf_printf(lines,
-            "fault: the table %.*s.%.*s has no key, and a document's id is made of it: give it "
-            "a primary key, or leave it out by the sink's `tables`\n",
-            (int)table->ns.n, table->ns.p, (int)table->name.n, table->name.p);
-    }
-    if (put_alias(t, &aliases[i], table->ns, table->name, e) != 0) {
+    if (accept_one(t->conf.index, tables, aliases, i, e) != 0) {
         put_line(lines, "fault", e->msg);
-        return 0;
     }
-    check_shared(tables, aliases, i, lines);
     struct es_table named = {
-        .ns = table->ns, .name = table->name, .alias = buf_str(&aliases[i])};
-    return check_index(t, &named, lines, e);
+        .ns = tables[i].ns, .name = tables[i].name, .alias = buf_str(&aliases[i])};
+    return named.alias.n == 0 ? 0 : check_index(t, &named, lines, e);
 }
 
 int
 es_tables_check(struct es_tables *t, const struct sink_table *tables, size_t n,
     struct buf *lines, struct err *e)
 {
-    struct buf *aliases = xcalloc(n == 0 ? 1 : n, sizeof *aliases);
+    struct buf *aliases = new_aliases(n);
     int rc = 0;
-    for (size_t i = 0; i < n; i++) {
-        buf_init(&aliases[i], SIZE_MAX);
-    }
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rc = check_one(t, tables, aliases, i, lines, e);
     }
-    for (size_t i = 0; i < n; i++) {
-        buf_fini(&aliases[i]);
-    }
-    free(aliases);
+    free_aliases(aliases, n);
     return rc;
 }

@@ -50,6 +50,9 @@ void es_tables_begin(struct es_tables *t, uint64_t next, uint64_t floor);
  * gone, or no longer what it was; others as es_conn. Makes nothing. */
 int es_tables_look_again(struct es_tables *t, struct str alias, struct err *e) MUST_CHECK;
 
+/* Pure: sink_ops' accepts for an index template. */
+int es_tables_accept(
+    const char *index, const struct sink_table *tables, size_t n, struct err *e) MUST_CHECK;
 /* Appends a line "fault: ..." or "warning: ..." for each table that this target cannot take.
  * Changes nothing. */
 int es_tables_check(struct es_tables *t, const struct sink_table *tables, size_t n,

@@ -167,13 +167,14 @@ sink_session(void **state)
     assert_str(open.tables, "fabric.*,public.a");
     REFUSES_ALL_BUT_WHOLE(sink_open, &ob);
 
-    struct api_sink_session s = {.generation = 2, .epoch = 3, .next = 4};
+    struct api_sink_session s = {.generation = 2, .epoch = 3, .next = 4, .tables = UINT32_MAX};
     memcpy(s.uuid, uuid, sizeof uuid);
     ROUND_TRIP(sink_session, b, s, got);
     assert_memory_equal(got.uuid, uuid, sizeof uuid);
     assert_int_equal(got.generation, 2);
     assert_int_equal(got.epoch, 3);
     assert_int_equal(got.next, 4);
+    assert_true(got.tables == UINT32_MAX);
     REFUSES_ALL_BUT_WHOLE(sink_session, &b);
 }
 
@@ -272,6 +273,27 @@ bury_and_raise(void **state)
         buf_putc((b), 0);                                                                      \
         assert_int_equal(get(buf_str(b), into, count, &f), ERR_PARSE);                         \
     } while (0)
+
+static void
+tables(void **state)
+{
+    (void)state;
+    struct buf auto_buf b;
+    struct err e;
+    buf_init(&b, 1024);
+    struct api_table t[2] = {{.ns = STR("shop"), .name = STR("item"), .has_key = true},
+        {.ns = STR("a\"b"), .name = STR("")}};
+    struct api_table got[2];
+    api_put_tables(&b, t, 2);
+    assert_int_equal(api_count_list(buf_str(&b), 2), 2);
+    assert_int_equal(api_count_list(buf_str(&b), 1), 0);
+    assert_int_equal(api_get_tables(buf_str(&b), got, 2, &e), 2);
+    for (int i = 0; i < 2; i++) {
+        assert_true(str_eq(got[i].ns, t[i].ns) && str_eq(got[i].name, t[i].name));
+        assert_true(got[i].has_key == t[i].has_key);
+    }
+    REFUSES_LISTS(api_get_tables, &b, struct api_table, 2);
+}
 
 static void
 letters(void **state)
@@ -415,6 +437,7 @@ main(void)
         cmocka_unit_test(sink_session),
         cmocka_unit_test(sink_commit_and_status),
         cmocka_unit_test(bury_and_raise),
+        cmocka_unit_test(tables),
         cmocka_unit_test(letters),
         cmocka_unit_test(rereads),
         cmocka_unit_test(append_head),

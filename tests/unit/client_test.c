@@ -177,10 +177,11 @@ calls_of_a_sink(void **state)
         api_get_sink_commit((struct str){srv.body_in, srv.body_in_n}, &sent_commit, &e), 0);
     assert_int_equal(sent_commit.next, 2);
 
-    answer(204, NULL, (struct str){0});
     struct api_sink_status s = {.state = API_SINK_RUNNING};
-    assert_int_equal(client_sink_status(client, "my-sink", &s, &e), 0);
+    got.next = 0;
+    assert_int_equal(client_sink_status(client, "my-sink", &s, &got, &e), 0);
     assert_string_equal(srv.path, "/internal/sinks/my-sink/status");
+    assert_int_equal(got.next, want.next);
 }
 
 static void
@@ -229,6 +230,16 @@ calls_of_the_source(void **state)
     struct api_source_status st = {.state = API_SOURCE_STREAMING};
     assert_int_equal(client_source_status(client, &st, &e), 0);
     assert_string_equal(srv.path, API_SOURCE_STATUS);
+    struct api_table table = {.ns = STR("shop"), .name = STR("item"), .has_key = true}, *tables;
+    assert_int_equal(client_source_tables(client, &table, 1, &e), 0);
+    assert_string_equal(srv.path, API_SOURCE_TABLES);
+    struct buf auto_buf list = message();
+    buf_put(&list, srv.body_in, srv.body_in_n);
+    answer(200, API_MSGPACK, buf_str(&list));
+    assert_int_equal(client_tables(client, &tables, &e), 1);
+    assert_string_equal(srv.path, API_TABLES);
+    assert_true(str_is(tables[0].name, "item") && tables[0].has_key);
+    free(tables);
 
     struct api_session session = {.generation = 7, .proven_lsn = 9}, got_session;
     struct buf auto_buf b = message();

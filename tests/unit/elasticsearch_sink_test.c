@@ -727,6 +727,49 @@ test_check_needs_no_memory(void **state)
     peer_close();
 }
 
+/* What shares an index, has no key or can be no index is told without a server. */
+static void
+test_tables_that_it_cannot_take(void **state)
+{
+    (void)state;
+    const struct {
+        const char *index;
+        struct sink_table tables[2];
+        const char *says;
+    } cases[] = {
+        {"{schema}.{table}", {{STR("shop"), STR("item"), true}, {STR("shop"), STR("x"), true}},
+            NULL},
+        {"{schema}.{table}", {{STR("shop"), STR("item"), true}, {STR("Shop"), STR("x"), true}},
+            NULL},
+        {"{schema}.{table}",
+            {{STR("shop"), STR("item"), true}, {STR("shop"), STR("Item"), true}},
+            "shop.item and shop.Item would share the index shop.item"},
+        {"{table}", {{STR("a"), STR("t"), true}, {STR("b"), STR("t"), true}},
+            "a.t and b.t would share the index t"},
+        {"{schema}.{table}", {{STR("shop"), STR("item"), false}, {STR("x"), STR("x"), true}},
+            "shop.item has no key"},
+        {"{schema}.{table}", {{STR("shop"), STR("item"), true}, {STR("x"), STR("x"), false}},
+            "x.x has no key"},
+    };
+    es_peer_open(NULL, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct err e = {0};
+        char yaml[64];
+        (void)snprintf(yaml, sizeof yaml, "index: '%s'\n", cases[i].index);
+        open_ok(yaml);
+        int rc = t.ops->accepts(t.options, cases[i].tables, 2, &e);
+        assert_int_equal(rc, cases[i].says == NULL ? 0 : ERR_CONFIG);
+        if (cases[i].says != NULL && strstr(e.msg, cases[i].says) == NULL) {
+            fail_msg("case %zu: %s", i, e.msg);
+        }
+        close_sink();
+    }
+    struct err e;
+    open_ok("");
+    assert_int_equal(t.ops->accepts(t.options, NULL, 0, &e), 0);
+    peer_close();
+}
+
 int
 main(void)
 {
@@ -758,6 +801,7 @@ main(void)
         TEST(test_nothing_is_written_before_it_is_remembered),
         TEST(test_a_damaged_memory_stops),
         TEST(test_check_needs_no_memory),
+        TEST(test_tables_that_it_cannot_take),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

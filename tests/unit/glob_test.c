@@ -76,6 +76,17 @@ long_patterns_of_stars_end(void **state)
 }
 
 static void
+any_of_several(void **state)
+{
+    (void)state;
+    const struct str patterns[] = {STR("shop.*"), STR("t")};
+    assert_true(glob_match_any(patterns, 2, STR("shop"), STR("item")));
+    assert_true(glob_match_any(patterns, 2, STR("public"), STR("t")));
+    assert_false(glob_match_any(patterns, 1, STR("public"), STR("t")));
+    assert_false(glob_match_any(patterns, 0, STR("shop"), STR("item")));
+}
+
+static void
 checks(void **state)
 {
     static const struct {
@@ -127,6 +138,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches),
         cmocka_unit_test(long_patterns_of_stars_end),
+        cmocka_unit_test(any_of_several),
         cmocka_unit_test(checks),
         cmocka_unit_test(finds_wildcards),
     };

@@ -107,7 +107,7 @@ assert_steered(struct worker *w)
     struct err e;
     struct api_sink_status st = {.generation = w->session.generation};
     assert_int_equal(commit(w, w->session.next, &e), ERR_STEERED);
-    assert_int_equal(client_sink_status(w->c, "search", &st, &e), ERR_STEERED);
+    assert_int_equal(client_sink_status(w->c, "search", &st, &w->session, &e), ERR_STEERED);
 }
 
 /* ---- pause ---- */
@@ -192,7 +192,7 @@ test_replay_moves_back(void **state)
     assert_int_equal(w.session.next, w.earliest);
     struct api_sink_status st = {
         .generation = former.generation}; /* now another worker ended it */
-    assert_int_equal(client_sink_status(w.c, "search", &st, &e), ERR_FENCED);
+    assert_int_equal(client_sink_status(w.c, "search", &st, &w.session, &e), ERR_FENCED);
     j = serve_json(&w.s, "/lag/search", 200);
     assert_int_equal(number(j, "records_behind"), 6);
     json_free(j);

@@ -69,6 +69,8 @@ static struct {
     uint8_t stop_at_state;
     bool stops_at_state;
     bool steer_when_stopped; /* a person orders something once it stands */
+    const char *published;   /* one table of the schema shop; NULL: not said yet */
+    const char *then;        /* once the worker stands because of it */
     /* what came */
     unsigned sessions, commits, commits_after_stop;
     uint8_t last_state;
@@ -98,6 +100,7 @@ static void
 respond_session(struct httpd_req *rq)
 {
     struct api_sink_session s = {.generation = br.generation, .epoch = 1, .next = br.next};
+    s.tables = br.published == NULL ? 0 : frame_sum(0, str_from(br.published));
     struct buf b;
     buf_init(&b, 1000);
     api_put_sink_session(&b, &s);
@@ -229,8 +232,22 @@ handle_status(struct httpd_req *rq)
         respond_problem_code(rq, 409, "moved", "STEERED");
         return;
     }
-    struct buf none = {0};
-    httpd_respond(rq, 204, NULL, &none);
+    if (br.then != NULL && s.state == API_SINK_STOPPED) {
+        br.published = br.then;
+        br.then = NULL;
+    }
+    respond_session(rq);
+}
+
+static void
+handle_tables(struct httpd_req *rq)
+{
+    struct api_table t = {.ns = STR("shop"), .name = str_from(br.published)};
+    struct buf b;
+    buf_init(&b, 1000);
+    api_put_tables(&b, &t, 1);
+    httpd_respond(rq, 200, API_MSGPACK, &b);
+    buf_fini(&b);
 }
 
 static void
@@ -245,6 +262,8 @@ handle(struct httpd_req *rq, void *arg)
         handle_commit(rq);
     } else if (str_is(path, "/internal/sinks/out/status")) {
         handle_status(rq);
+    } else if (str_is(path, API_TABLES)) {
+        handle_tables(rq);
     } else if (str_is(path, API_FETCH)) {
         handle_fetch(rq);
     } else {
@@ -264,7 +283,7 @@ body_limit(struct httpd_req *rq, void *arg)
 /* ---- the kind ---- */
 
 static struct {
-    unsigned opens, closes, writes;
+    unsigned opens, closes, writes, asked;
     uint64_t got[200]; /* offsets that were DONE, in order */
     size_t ngot;
     int open_rc[4], write_rc[8]; /* for the first calls; 0: fine */
@@ -321,6 +340,21 @@ kind_close(struct sink *s)
     kind.closes += s != NULL;
 }
 
+/* Anything but a table whose name is `odd`. */
+static int
+kind_accepts(const void *options, const struct sink_table *tables, size_t n, struct err *e)
+{
+    (void)options;
+    kind.asked++;
+    for (size_t i = 0; i < n; i++) {
+        if (str_is(tables[i].name, "odd")) {
+            return err_set(e, ERR_CONFIG, "the table %.*s.odd is odd", (int)tables[i].ns.n,
+                tables[i].ns.p);
+        }
+    }
+    return 0;
+}
+
 const struct sink_ops kind_ops = {.name = "odd",
     .help = "a kind of the test's own",
     .flags = SINK_ONE_LANE,
@@ -328,7 +362,8 @@ const struct sink_ops kind_ops = {.name = "odd",
     .batch_records = PER_BATCH,
     .open = kind_open,
     .write = kind_write,
-    .close = kind_close};
+    .close = kind_close,
+    .accepts = kind_accepts};
 
 /* ---- running it ---- */
 
@@ -436,6 +471,45 @@ what_tables_leave_out_is_passed_without_a_write(void **state)
     assert_int_equal(kind.writes, 0);
     assert_int_equal(br.next, FIRST + br.nrecords);
     assert_string_equal(br.tables, "fabric.*,public.x");
+}
+
+static void
+what_the_kind_cannot_take_is_refused_before_any_record(void **state)
+{
+    (void)state;
+    struct err e;
+    br.published = "odd";
+    br.stops_at_state = true;
+    br.stop_at_state = API_SINK_STOPPED;
+    assert_int_equal(run(&e), 0);
+    assert_string_equal(br.last_error, "the table shop.odd is odd");
+    assert_int_equal(kind.writes, 0);
+    assert_int_equal(br.next, FIRST);
+}
+
+static void
+once_nothing_is_in_its_way_it_goes_on(void **state)
+{
+    (void)state;
+    struct err e;
+    br.published = "odd";
+    br.then = "item";
+    assert_int_equal(run(&e), 0);
+    assert_int_equal(kind.asked, 2);
+    assert_int_equal(br.sessions, 1);
+    assert_all_got(0);
+}
+
+static void
+what_tables_leave_out_is_not_asked_about(void **state)
+{
+    (void)state;
+    struct err e;
+    struct str tables[] = {STR("shop.i*")};
+    br.published = "odd";
+    assert_int_equal(run_with(tables, 1, &e), 0);
+    assert_int_equal(kind.asked, 1);
+    assert_all_got(0);
 }
 
 static void
@@ -602,6 +676,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(everything_arrives_and_is_committed),
         TEST(what_tables_leave_out_is_passed_without_a_write),
+        TEST(what_the_kind_cannot_take_is_refused_before_any_record),
+        TEST(once_nothing_is_in_its_way_it_goes_on),
+        TEST(what_tables_leave_out_is_not_asked_about),
         TEST(P4_a_partial_success_commits_the_prefix_and_retries_the_rest),
         TEST(P8_a_rejected_record_stops_the_sink_and_is_not_skipped),
         TEST(P9_a_fatal_error_ends_it_without_a_commit),
