@@ -37,8 +37,8 @@ struct sink_report {
     double records_per_second; /* over the last reports */
 };
 
-/* The published tables as the replicator said them last: the body of that call (api_put_tables)
- * and its sum, never 0 once there is one. */
+/* The published tables as the replicator said them last: the body of that call and its
+ * api_tables_sum; 0: not yet. */
 struct tables_report {
     struct buf body;
     uint32_t sum;

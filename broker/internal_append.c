@@ -9,7 +9,6 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/xmalloc.h"
-#include "proto/frame.h"
 
 static void
 respond_msgpack(struct httpd_req *rq, struct buf *b)
@@ -85,7 +84,7 @@ check_tables(struct str body, struct err *e)
     return rc < 0 ? rc : 0;
 }
 
-/* Not durable: after a restart of ours the replicator connects, and says them, again. */
+/* Not durable: after a restart of ours the replicator says them again within seconds. */
 static void
 source_tables(struct broker *bk, struct httpd_req *rq)
 {
@@ -95,11 +94,10 @@ source_tables(struct broker *bk, struct httpd_req *rq)
         problem_respond(rq, &e);
         return;
     }
-    uint32_t sum = frame_sum(0, body);
     (void)pthread_mutex_lock(&bk->report_lock);
     buf_reset(&bk->tables.body, API_TABLES_BYTES);
     buf_put_str(&bk->tables.body, body);
-    bk->tables.sum = sum == 0 ? 1 : sum;
+    bk->tables.sum = api_tables_sum(body);
     (void)pthread_mutex_unlock(&bk->report_lock);
     struct buf empty;
     buf_init(&empty, 0);

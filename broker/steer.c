@@ -64,8 +64,8 @@ find_row(struct broker *bk, const char *name, struct sink_row *ret, struct err *
 
 /* ---- pause, resume ---- */
 
-/* Resuming what is not paused is an order too: a worker that stands `stopped` looks again now.
- */
+/* Resuming what is not paused is an order too: a worker that stands `stopped` looks again now
+ * (but at the published tables, which the replicator says every 15 seconds). */
 static int
 set_paused(
     struct broker *bk, const char *name, bool is_paused, struct sink_row *row, struct err *e)

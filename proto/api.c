@@ -5,6 +5,7 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/mp.h"
+#include "proto/frame.h"
 
 /* One row per field of a message: both directions are driven by the same table, so they cannot
  * disagree. */
@@ -280,6 +281,13 @@ api_get_tables(struct str bytes, struct api_table *ret, size_t max, struct err *
         ret[i].has_key = mp_bool(&m);
     }
     return n < 0 || !mp_done(&m) ? bad_list("tables", e) : n;
+}
+
+uint32_t
+api_tables_sum(struct str bytes)
+{
+    uint32_t sum = frame_sum(0, bytes);
+    return sum == 0 ? 1 : sum;
 }
 
 void

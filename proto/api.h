@@ -177,6 +177,9 @@ void api_put_tables(struct buf *b, const struct api_table *t, size_t n);
 int api_get_tables(
     struct str bytes, struct api_table *ret, size_t max, struct err *e) MUST_CHECK;
 
+/* Which list it is: never 0. */
+uint32_t api_tables_sum(struct str bytes);
+
 /* How many elements a list of at most max has, so that its reader needs no more room than
  * that; 0 where it is malformed. */
 size_t api_count_list(struct str bytes, size_t max);
@@ -228,8 +231,8 @@ struct api_sink_session {
     uint64_t floor;   /* where its unbroken history begins (sinks/sink.h) */
     bool is_paused;   /* write nothing until a session says otherwise */
     uint64_t letters; /* of any state; more than 0: ask for them */
-    uint32_t tables;  /* another number: the list of published tables is another one; 0: the
-                         replicator has not said any yet */
+    uint32_t tables;  /* api_tables_sum of the published tables; 0: the replicator has not said
+                         any yet */
 };
 void api_put_sink_session(struct buf *b, const struct api_sink_session *s);
 int api_get_sink_session(

@@ -2,7 +2,6 @@
 #include "replicator/announce.h"
 
 #include "proto/base/cleanup.h"
-#include "proto/base/log.h"
 #include "proto/base/xmalloc.h"
 
 int
@@ -18,12 +17,12 @@ announce_tables(
                 (struct api_table){.ns = t->schema, .name = t->name, .has_key = t->has_key};
         }
     }
-    int rc = n > API_TABLES_MAX ? err_set(e, ERR_TOOBIG, "%zu tables are published", n)
-                                : client_source_tables(broker, tables, n, e);
-    if (rc == ERR_TOOBIG) {
-        log_err(LOG_WARN, "tables_not_announced", e,
-            "a sink that cannot take one of them stops at its first change only");
-        rc = 0;
+    int rc = n > API_TABLES_MAX
+                 ? err_set(e, ERR_TOOBIG, "%zu tables are more than can be announced", n)
+                 : client_source_tables(broker, tables, n, e);
+    if (rc == ERR_TOOBIG) { /* better none than those of some time ago */
+        int told = client_source_tables(broker, NULL, 0, NULL);
+        return told == 0 ? rc : told;
     }
     return rc;
 }

@@ -20,12 +20,7 @@
 #include "replicator/catalog.h"
 #include "replicator/publication.h"
 
-enum {
-    PERIOD_MS = 2000,
-    RECONNECT_MS = 5000,
-    CONNECT_MS = 5000,
-    PUBLICATION_MS = 2 * 60 * 1000
-};
+enum { PERIOD_MS = 2000, RECONNECT_MS = 5000, CONNECT_MS = 5000, PUBLICATION_MS = 15 * 1000 };
 
 struct monitor {
     const struct monitor_conf *conf;
@@ -111,14 +106,16 @@ note_unpublished(struct monitor *m, const struct publication_plan *p)
     }
 }
 
-/* Not worth a failure: what is published was told before the stream began. */
-static void
+/* Not worth a failure: tried again. */
+static bool
 announce(struct monitor *m, const struct publication_plan *p)
 {
     struct err e = {0};
-    if (announce_tables(m->client, p, false, &e) != 0) {
+    int rc = announce_tables(m->client, p, false, &e);
+    if (rc != 0) {
         log_debug("monitor_announce_failed", "msg=%s", log_quote(e.msg));
     }
+    return rc == 0 || rc == ERR_TOOBIG;
 }
 
 static int
@@ -128,9 +125,10 @@ look_at_publication(struct monitor *m, struct err *e)
     int rc = publication_plan(m->pg, m->conf->publication, m->conf->tables, &p, e);
     if (rc == 0) {
         note_unpublished(m, &p);
-        announce(m, &p);
+        if (announce(m, &p)) {
+            m->look_at_ms = clock_mono_ms() + PUBLICATION_MS;
+        }
         publication_plan_fini(&p);
-        m->look_at_ms = clock_mono_ms() + PUBLICATION_MS;
     }
     return rc;
 }

@@ -1,7 +1,7 @@
 /* monitor: what /lag says about the source. A thread with connections of its own (one to
  * PostgreSQL, one to the broker), so that it goes on while the stream is busy, blocked or gone.
  * Others tell it states and positions; it asks the server for the rest every 2 s and posts
- * both, and looks every 2 minutes whether every selected table is still published. Nothing
+ * both, and looks every 15 seconds whether every selected table is still published. Nothing
  * depends on it. */
 #ifndef ONESLOT_REPLICATOR_MONITOR_H
 #define ONESLOT_REPLICATOR_MONITOR_H

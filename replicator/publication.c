@@ -49,9 +49,14 @@ read_publication(struct pgconn *c, const char *name, struct publication_plan *p,
 }
 
 /* A deferrable or invalid index identifies nothing (RelationGetIndexList). */
-#define USABLE_INDEX                                                                           \
-    " EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid"   \
-    " AND i.indimmediate AND ("
+static void
+put_has_index(struct buf *sql, const char *which)
+{
+    buf_printf(sql,
+        " EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid"
+        " AND i.indimmediate AND (%s OR c.relreplident = 'i' AND i.indisreplident))",
+        which);
+}
 
 static int
 query_tables(struct pgconn *c, uint64_t publication_oid, struct pgrows **ret, struct err *e)
@@ -60,17 +65,18 @@ query_tables(struct pgconn *c, uint64_t publication_oid, struct pgrows **ret, st
     auto_buf struct buf sql;
     buf_init(&sql, 8192);
     buf_printf(&sql,
-        "SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', h.inhparent, r.prrelid IS NOT "
-        "NULL%s,"
-        " c.relreplident = 'f' OR" USABLE_INDEX "c.relreplident = 'd' AND i.indisprimary"
-        " OR c.relreplident = 'i' AND i.indisreplident)), pg_has_role(c.relowner, "
-        "'USAGE')," USABLE_INDEX "c.relreplident IN ('d', 'f') AND i.indisprimary"
-        " OR c.relreplident = 'i' AND i.indisreplident))"
+        "SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', h.inhparent,"
+        " r.prrelid IS NOT NULL%s, c.relreplident = 'f' OR",
+        has_schemas ? " OR s.pnnspid IS NOT NULL" : "");
+    put_has_index(&sql, "c.relreplident = 'd' AND i.indisprimary");
+    buf_puts(&sql, ", pg_has_role(c.relowner, 'USAGE'),");
+    put_has_index(&sql, "c.relreplident IN ('d', 'f') AND i.indisprimary");
+    buf_printf(&sql,
         " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition"
         " LEFT JOIN pg_catalog.pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = "
         "%" PRIu64,
-        has_schemas ? " OR s.pnnspid IS NOT NULL" : "", publication_oid);
+        publication_oid);
     if (has_schemas) {
         buf_printf(&sql,
             " LEFT JOIN pg_catalog.pg_publication_namespace s ON s.pnnspid = n.oid AND "

@@ -227,6 +227,18 @@ carry_out(struct source *s, struct session *ss, const struct publication_plan *p
 }
 
 static int
+announce(struct source *s, const struct publication_plan *p, struct err *e)
+{
+    int rc = announce_tables(s->client, p, true, e);
+    if (rc == ERR_TOOBIG) {
+        log_err(LOG_WARN, "tables_not_announced", e,
+            "a sink that cannot take one of them stops at its first change");
+        rc = 0;
+    }
+    return rc;
+}
+
+static int
 prepare_publication(struct source *s, struct session *ss, struct err *e)
 {
     struct publication_plan p = {0};
@@ -234,7 +246,7 @@ prepare_publication(struct source *s, struct session *ss, struct err *e)
     if (rc == 0) {
         rc = carry_out(s, ss, &p, e);
         if (rc == 0) {
-            rc = announce_tables(s->client, &p, true, e);
+            rc = announce(s, &p, e);
         }
         publication_plan_fini(&p);
     }

@@ -18,7 +18,8 @@ published_look(struct published *p, const struct worker_conf *c, struct client *
         return 0;
     }
     auto_free struct api_table *all = NULL;
-    int n = client_tables(broker, &all, e);
+    uint32_t sum;
+    int n = client_tables(broker, &all, &sum, e);
     if (n < 0) {
         return n;
     }
@@ -30,8 +31,9 @@ published_look(struct published *p, const struct worker_conf *c, struct client *
                 .ns = all[i].ns, .name = all[i].name, .has_key = all[i].has_key};
         }
     }
-    p->refusal = (struct err){0};
-    (void)!c->ops->accepts(c->options, ours, n_ours, &p->refusal);
-    p->seen = tables;
-    return 1;
+    if (c->ops->accepts(c->options, ours, n_ours, &p->refusal) == 0) {
+        p->refusal = (struct err){0};
+    }
+    p->seen = sum;
+    return 0;
 }

@@ -7,12 +7,12 @@
 #include "sinks/worker.h"
 
 struct published {
-    uint32_t seen;      /* api_sink_session.tables of what was last looked at; 0: nothing yet */
+    uint32_t seen;      /* api_tables_sum of what was last looked at; 0: nothing yet */
     struct err refusal; /* code 0: the kind can take them all */
 };
 
 /* Looks where `tables`, of the session, says that the list is another one. A refusal is not an
- * error of this call: those are client_tables'. Returns whether it looked, or < 0. */
+ * error of this call: those are client_tables'. */
 int published_look(struct published *p, const struct worker_conf *c, struct client *broker,
     uint32_t tables, struct err *e) MUST_CHECK;
 

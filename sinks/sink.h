@@ -132,8 +132,9 @@ struct sink_ops {
         struct err *e) MUST_CHECK;
     void (*close)(struct sink *s); /* accepts NULL */
     /* Can a target with these options take all of these tables, however they look there now?
-     * ERR_CONFIG with a sentence for the first that it cannot. Asked whenever the published
-     * tables change, before any record of a table that was not among them. Pure. NULL: any. */
+     * ERR_CONFIG with a sentence for the first that it cannot. Asked at the start and whenever
+     * other tables are published, which may be after their first records: write has to refuse
+     * those too. Pure. NULL: any. */
     int (*accepts)(const void *options, const struct sink_table *tables, size_t n,
         struct err *e) MUST_CHECK;
     /* For `oneslot check`, on an open instance: appends a line "fault: SENTENCE\n" or

@@ -85,6 +85,13 @@ log_failure(struct worker *w, const struct err *e, uint8_t state, int64_t delay_
     w->unlogged = 0;
 }
 
+static bool
+is_news(const struct worker *w, uint8_t state, const char *text)
+{
+    return w->status.state != state ||
+           strncmp(w->last_error, text, sizeof w->last_error - 1) != 0;
+}
+
 static void
 set_state(struct worker *w, uint8_t state, const char *text)
 {
@@ -94,8 +101,7 @@ set_state(struct worker *w, uint8_t state, const char *text)
         w->logged_code = 0;
         w->unlogged = 0;
     }
-    if (w->status.state != state ||
-        strncmp(w->last_error, text, sizeof w->last_error - 1) != 0) {
+    if (is_news(w, state, text)) {
         w->status_ms = 0;
     }
     w->status.state = state;
@@ -126,12 +132,22 @@ look(struct worker *w)
 }
 
 static void
+show_refusal(struct worker *w)
+{
+    const struct err *e = &w->published.refusal;
+    if (is_news(w, API_SINK_STOPPED, e->msg)) {
+        log_err(LOG_ERROR, "sink_stopped", e, "it goes on once other tables are published");
+    }
+    set_state(w, API_SINK_STOPPED, e->msg);
+}
+
+static void
 show_lanes(struct worker *w)
 {
     if (w->session.is_paused) {
         set_state(w, API_SINK_PAUSED, "");
     } else if (w->published.refusal.code != 0) {
-        set_state(w, API_SINK_STOPPED, w->published.refusal.msg);
+        show_refusal(w);
     } else if (w->view.state != API_SINK_RUNNING) {
         set_state(w, w->view.state, w->view.error.msg);
     } else {
@@ -268,18 +284,6 @@ begin(struct worker *w, struct err *e)
     return 0;
 }
 
-/* Once more is published than the kind can take, nothing more is fetched: better now than at
- * some table's first change. */
-static int
-look_at_tables(struct worker *w, struct err *e)
-{
-    int rc = published_look(&w->published, w->c, w->fetcher, w->session.tables, e);
-    if (rc > 0 && w->published.refusal.code != 0) {
-        log_failure(w, &w->published.refusal, API_SINK_STOPPED, 0);
-    }
-    return rc < 0 ? rc : 0;
-}
-
 /* ---- the offset ---- */
 
 static int
@@ -389,7 +393,8 @@ next_due_ms(const struct worker *w)
     return has_passed(w) ? earlier(due, commit_due_ms(w)) : due;
 }
 
-/* May records be given to the lanes, if there is room? */
+/* May records be given to the lanes, if there is room? Once more is published than the kind can
+ * take, nothing more: better now than at some table's first change. */
 static bool
 may_feed(const struct worker *w)
 {
@@ -402,7 +407,7 @@ step(struct worker *w, struct err *e)
 {
     int rc = w->has_begun ? 0 : begin(w, e);
     if (rc == 0) {
-        rc = look_at_tables(w, e);
+        rc = published_look(&w->published, w->c, w->fetcher, w->session.tables, e);
     }
     if (rc != 0) {
         return rc;

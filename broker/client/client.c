@@ -321,7 +321,7 @@ client_source_tables(struct client *c, const struct api_table *t, size_t n, stru
 }
 
 int
-client_tables(struct client *c, struct api_table **ret, struct err *e)
+client_tables(struct client *c, struct api_table **ret, uint32_t *ret_sum, struct err *e)
 {
     *ret = NULL;
     buf_reset(&c->path, API_CONTROL_BODY);
@@ -330,6 +330,7 @@ client_tables(struct client *c, struct api_table **ret, struct err *e)
         return rc;
     }
     size_t n = api_count_list(buf_str(&c->answer.body), API_TABLES_MAX);
+    *ret_sum = api_tables_sum(buf_str(&c->answer.body));
     *ret = xcalloc(n + 1, sizeof **ret);
     return api_get_tables(buf_str(&c->answer.body), *ret, n, e);
 }

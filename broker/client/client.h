@@ -49,8 +49,9 @@ int client_sink_commit(struct client *c, const char *name, const struct api_sink
 int client_sink_status(struct client *c, const char *name, const struct api_sink_status *s,
     struct api_sink_session *ret, struct err *e) MUST_CHECK;
 /* All of them in *ret, owned by the caller, names valid until the next call; returns how many.
- */
-int client_tables(struct client *c, struct api_table **ret, struct err *e) MUST_CHECK;
+ * *ret_sum is the list's api_tables_sum. */
+int client_tables(
+    struct client *c, struct api_table **ret, uint32_t *ret_sum, struct err *e) MUST_CHECK;
 
 /* Dead letters (proto/api.h). ERR_REFUSED: the sink's quota is used up. */
 int client_bury(

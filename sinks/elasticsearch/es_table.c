@@ -575,71 +575,107 @@ check_index(struct es_tables *t, const struct es_table *table, struct buf *lines
     return rc != 0 || is_missing ? rc : check_settings(t, table->alias, lines, e);
 }
 
-/* The table i, after those before it; its alias into aliases[i], empty where it can have none.
- */
+/* Tables by the names of their indices. */
+struct named {
+    struct buf alias;         /* empty: it can have none */
+    const struct named *twin; /* an earlier table of that alias, or NULL */
+};
+
 static int
-accept_one(const char *index, const struct sink_table *tables, struct buf *aliases, size_t i,
+by_alias(const void *a, const void *b)
+{
+    const struct named *x = *(const struct named *const *)a,
+                       *y = *(const struct named *const *)b;
+    if (x->alias.n != y->alias.n) {
+        return x->alias.n < y->alias.n ? -1 : 1;
+    }
+    int order = x->alias.n == 0 ? 0 : memcmp(x->alias.p, y->alias.p, x->alias.n);
+    return order != 0 ? order : (x > y) - (x < y); /* the order in which they came */
+}
+
+static void
+find_twins(struct named *v, size_t n)
+{
+    struct named **order = xcalloc(n + 1, sizeof *order);
+    for (size_t i = 0; i < n; i++) {
+        order[i] = &v[i];
+    }
+    qsort(order, n, sizeof *order, by_alias);
+    for (size_t i = 1; i < n; i++) {
+        if (str_eq(buf_str(&order[i - 1]->alias), buf_str(&order[i]->alias))) {
+            order[i]->twin = order[i - 1];
+        }
+    }
+    free(order);
+}
+
+static struct named *
+name_tables(const char *index, const struct sink_table *tables, size_t n)
+{
+    struct named *v = xcalloc(n + 1, sizeof *v);
+    for (size_t i = 0; i < n; i++) {
+        buf_init(&v[i].alias, SIZE_MAX);
+        if (es_index_put_alias(
+                &v[i].alias, str_from(index), tables[i].ns, tables[i].name, NULL) != 0) {
+            buf_reset(&v[i].alias, SIZE_MAX);
+        }
+    }
+    find_twins(v, n);
+    return v;
+}
+
+static void
+free_named(struct named *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        buf_fini(&v[i].alias);
+    }
+    free(v);
+}
+
+static int
+accept_one(const char *index, const struct sink_table *tables, const struct named *v, size_t i,
     struct err *e)
 {
     const struct sink_table *table = &tables[i];
-    int rc = es_index_put_alias(&aliases[i], str_from(index), table->ns, table->name, e);
-    if (rc != 0) {
-        buf_reset(&aliases[i], SIZE_MAX);
-        return rc;
+    if (v[i].alias.n == 0) {
+        struct buf auto_buf none;
+        buf_init(&none, SIZE_MAX);
+        return es_index_put_alias(&none, str_from(index), table->ns, table->name, e);
     }
     if (!table->has_key) {
         return no_key(table->ns, table->name, e);
     }
-    for (size_t j = 0; j < i; j++) {
-        if (str_eq(buf_str(&aliases[j]), buf_str(&aliases[i]))) {
-            struct es_table other = {
-                .ns = tables[j].ns, .name = tables[j].name, .alias = buf_str(&aliases[j])};
-            return shared_by(&other, table->ns, table->name, e);
-        }
+    if (v[i].twin != NULL) {
+        const struct sink_table *first = &tables[v[i].twin - v];
+        struct es_table other = {
+            .ns = first->ns, .name = first->name, .alias = buf_str(&v[i].alias)};
+        return shared_by(&other, table->ns, table->name, e);
     }
     return 0;
-}
-
-static struct buf *
-new_aliases(size_t n)
-{
-    struct buf *aliases = xcalloc(n + 1, sizeof *aliases);
-    for (size_t i = 0; i < n; i++) {
-        buf_init(&aliases[i], SIZE_MAX);
-    }
-    return aliases;
-}
-
-static void
-free_aliases(struct buf *aliases, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        buf_fini(&aliases[i]);
-    }
-    free(aliases);
 }
 
 int
 es_tables_accept(const char *index, const struct sink_table *tables, size_t n, struct err *e)
 {
-    struct buf *aliases = new_aliases(n);
+    struct named *v = name_tables(index, tables, n);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = accept_one(index, tables, aliases, i, e);
+        rc = accept_one(index, tables, v, i, e);
     }
-    free_aliases(aliases, n);
+    free_named(v, n);
     return rc;
 }
 
 static int
-check_one(struct es_tables *t, const struct sink_table *tables, struct buf *aliases, size_t i,
+check_one(struct es_tables *t, const struct sink_table *tables, const struct named *v, size_t i,
     struct buf *lines, struct err *e)
 {
-    if (accept_one(t->conf.index, tables, aliases, i, e) != 0) {
+    if (accept_one(t->conf.index, tables, v, i, e) != 0) {
         put_line(lines, "fault", e->msg);
     }
     struct es_table named = {
-        .ns = tables[i].ns, .name = tables[i].name, .alias = buf_str(&aliases[i])};
+        .ns = tables[i].ns, .name = tables[i].name, .alias = buf_str(&v[i].alias)};
     return named.alias.n == 0 ? 0 : check_index(t, &named, lines, e);
 }
 
@@ -647,11 +683,11 @@ int
 es_tables_check(struct es_tables *t, const struct sink_table *tables, size_t n,
     struct buf *lines, struct err *e)
 {
-    struct buf *aliases = new_aliases(n);
+    struct named *v = name_tables(t->conf.index, tables, n);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = check_one(t, tables, aliases, i, lines, e);
+        rc = check_one(t, tables, v, i, lines, e);
     }
-    free_aliases(aliases, n);
+    free_named(v, n);
     return rc;
 }

@@ -440,6 +440,9 @@ def test_check_asks_the_targets_about_the_tables(pg: Postgres, make_oneslot: Mak
     oneslot.wait_streaming()
     assert tables_of(oneslot) == expected, "and afterwards"
     assert oneslot.cli("check").returncode == 0, "also while it runs"
+    pg.sql("ALTER PUBLICATION oneslot SET (publish_via_partition_root = true)", user="postgres")
+    via_root = {name: key for name, key in expected.items() if name != "public.part"} | {"public.parts": True}
+    assert tables_of(oneslot) == via_root, "changes of a partition come under its parent's name"
     oneslot.change_config(sinks={"file": {"path": "./no/such/folder/x"}})
     failed = json.loads(oneslot.cli("check", "--json").stdout)
     faults = [check for check in failed["checks"] if check["result"] == "FAIL"]

@@ -231,12 +231,14 @@ calls_of_the_source(void **state)
     assert_int_equal(client_source_status(client, &st, &e), 0);
     assert_string_equal(srv.path, API_SOURCE_STATUS);
     struct api_table table = {.ns = STR("shop"), .name = STR("item"), .has_key = true}, *tables;
+    uint32_t sum;
     assert_int_equal(client_source_tables(client, &table, 1, &e), 0);
     assert_string_equal(srv.path, API_SOURCE_TABLES);
     struct buf auto_buf list = message();
     buf_put(&list, srv.body_in, srv.body_in_n);
     answer(200, API_MSGPACK, buf_str(&list));
-    assert_int_equal(client_tables(client, &tables, &e), 1);
+    assert_int_equal(client_tables(client, &tables, &sum, &e), 1);
+    assert_true(sum == api_tables_sum(buf_str(&list)) && sum != 0);
     assert_string_equal(srv.path, API_TABLES);
     assert_true(str_is(tables[0].name, "item") && tables[0].has_key);
     free(tables);

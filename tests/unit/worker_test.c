@@ -97,12 +97,23 @@ respond_problem(struct httpd_req *rq, unsigned status, const char *detail)
 }
 
 static void
+put_published(struct buf *b)
+{
+    struct api_table t = {.ns = STR("shop"), .name = str_from(br.published)};
+    api_put_tables(b, &t, 1);
+}
+
+static void
 respond_session(struct httpd_req *rq)
 {
     struct api_sink_session s = {.generation = br.generation, .epoch = 1, .next = br.next};
-    s.tables = br.published == NULL ? 0 : frame_sum(0, str_from(br.published));
     struct buf b;
     buf_init(&b, 1000);
+    if (br.published != NULL) {
+        put_published(&b);
+        s.tables = api_tables_sum(buf_str(&b));
+        buf_reset(&b, 1000);
+    }
     api_put_sink_session(&b, &s);
     httpd_respond(rq, 200, API_MSGPACK, &b);
     buf_fini(&b);
@@ -242,10 +253,9 @@ handle_status(struct httpd_req *rq)
 static void
 handle_tables(struct httpd_req *rq)
 {
-    struct api_table t = {.ns = STR("shop"), .name = str_from(br.published)};
     struct buf b;
     buf_init(&b, 1000);
-    api_put_tables(&b, &t, 1);
+    put_published(&b);
     httpd_respond(rq, 200, API_MSGPACK, &b);
     buf_fini(&b);
 }
