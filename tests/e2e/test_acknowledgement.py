@@ -221,7 +221,7 @@ def test_a_slot_that_goes_back_gives_no_duplicates(pg: Postgres, oneslot: Oneslo
     saved = on_disk.read_bytes()
     for number in range(50):
         pg.sql("INSERT INTO t (v) VALUES (%s)", [str(number)])
-    pg.sql("SELECT pg_logical_emit_message(false, 'app', 'the last one')")
+    pg.emit("the last one")
     end = oneslot.wait_durable(pg)
     oneslot.wait(lambda: confirmed(pg) >= end, 30, "all of it is acknowledged")
     oneslot.kill_all()

@@ -238,7 +238,7 @@ def filled(pg: Postgres, oneslot: Oneslot) -> Oneslot:
     oneslot.start()
     oneslot.wait_streaming()
     pg.sql("INSERT INTO t VALUES (1, 'a'), (2, NULL); UPDATE t SET v = 'b'; DELETE FROM t WHERE id = 1; TRUNCATE t")
-    pg.sql("SELECT pg_logical_emit_message(false, 'app', 'x')")
+    pg.emit("x")
     oneslot.wait_caught_up(pg)
     return oneslot
 

@@ -150,6 +150,12 @@ class Postgres:
         """Everything committed before this call ends at or below it."""
         return lsn(self.value("SELECT pg_current_wal_flush_lsn()::text"))
 
+    def emit(self, content: str) -> None:
+        """A message outside any transaction, flushed: no commit does that, and until the server has done it by itself
+        a crash loses it, and nobody is sent it."""
+        end = lsn(self.value("SELECT pg_logical_emit_message(false, 'app', %s)::text", [content]))
+        wait_until(lambda: self.flush_lsn() >= end, 30, "the server flushes the message")
+
     def slot(self, name: str = "oneslot") -> dict[str, Any]:
         """Its row of pg_replication_slots, LSNs as text; empty where there is no such slot."""
         rows = self.sql(
