@@ -127,8 +127,12 @@ def bodies_of(one: Oneslot, index: str, size: int) -> list[bytes]:
     return [*made, b"".join(lines)] if lines else made
 
 
+AGAIN_S = 0.1  # where the sink's backoff begins
+
+
 def send_all(port: int, bodies: list[bytes], connections: int) -> float:
-    """Seconds until all are accepted, by so many connections in turn."""
+    """Seconds until all are accepted, by so many connections in turn. What is refused for now (429: the node's heap is
+    full for a moment) is sent again, as the sink does."""
     left = list(reversed(bodies))
     path = "/_bulk?filter_path=errors,items.*.status,items.*.error.type"
     failures: list[Any] = []
@@ -142,9 +146,13 @@ def send_all(port: int, bodies: list[bytes], connections: int) -> float:
                 return
             connection.request("POST", path, body, {"Content-Type": "application/x-ndjson"})
             answer = connection.getresponse()
-            if not answer.read(200).startswith(b'{"errors":false'):
-                failures.append(answer.status)
+            is_done = answer.read(200).startswith(b'{"errors":false')
             answer.read()
+            if answer.status == 429:
+                left.append(body)
+                time.sleep(AGAIN_S)
+            elif not is_done:
+                failures.append(answer.status)
 
     began = time.monotonic()
     threads = [threading.Thread(target=send) for _ in range(connections)]
