@@ -127,7 +127,7 @@ def bodies_of(one: Oneslot, index: str, size: int) -> list[bytes]:
     return [*made, b"".join(lines)] if lines else made
 
 
-AGAIN_S = 0.1  # where the sink's backoff begins
+AGAIN_S = 0.25  # where the sink's backoff begins
 
 
 def send_all(port: int, bodies: list[bytes], connections: int) -> float:
