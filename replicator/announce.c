@@ -21,8 +21,12 @@ announce_tables(
                  ? err_set(e, ERR_TOOBIG, "%zu tables are more than can be announced", n)
                  : client_source_tables(broker, tables, n, e);
     if (rc == ERR_TOOBIG) { /* better none than those of some time ago */
-        int told = client_source_tables(broker, NULL, 0, NULL);
-        return told == 0 ? rc : told;
+        struct err why = {0};
+        int told = client_source_tables(broker, NULL, 0, &why);
+        if (told != 0) {
+            *e = why;
+            return told;
+        }
     }
     return rc;
 }
