@@ -279,7 +279,7 @@ struct servers {
 };
 
 static int
-open_servers(struct broker *bk, struct servers *s, struct err *e)
+listen_all(struct broker *bk, struct servers *s, struct err *e)
 {
     const struct config *conf = bk->conf;
     auto_free char *append_path = fs_join(conf->data_dir, API_APPEND_SOCKET);
@@ -309,11 +309,23 @@ open_servers(struct broker *bk, struct servers *s, struct err *e)
     tcp.host = numeric_host(conf);
     tcp.port = conf->listen_port;
     tcp.loopback_hosts_only = true;
-    int rc = httpd_open(&tcp, &s->tcp, e);
+    int rc = httpd_listen(&tcp, &s->tcp, e);
     if (rc == 0) {
-        rc = httpd_open(&append, &s->append, e);
+        rc = httpd_listen(&append, &s->append, e);
     }
-    return rc == 0 ? httpd_open(&local, &s->local, e) : rc;
+    return rc == 0 ? httpd_listen(&local, &s->local, e) : rc;
+}
+
+/* Who is answered by one of them finds the others too. */
+static int
+open_servers(struct broker *bk, struct servers *s, struct err *e)
+{
+    int rc = listen_all(bk, s, e);
+    struct httpd *const all[] = {s->append, s->local, s->tcp};
+    for (size_t i = 0; rc == 0 && i < sizeof all / sizeof all[0]; i++) {
+        rc = httpd_serve(all[i], e);
+    }
+    return rc;
 }
 
 static void

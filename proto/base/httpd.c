@@ -76,14 +76,15 @@ struct httpd {
     struct httpd_conf c;
     char *unix_path;
     uint16_t port;
-    struct MHD_Daemon *daemon;
+    int fd;                    /* listens; -1: not yet, or the daemon's */
+    struct MHD_Daemon *daemon; /* NULL: does not serve yet */
     struct buf cert, key;
     pthread_mutex_t lock;
     struct reaper *reaper;
     struct conn *suspended; /* under lock, as start_log */
     _Atomic unsigned n_conns;
     _Atomic bool is_closing;
-    bool is_started;
+    bool is_started, is_tls;
     char start_log[200];
 };
 
@@ -729,7 +730,7 @@ read_tls(struct httpd *d, struct err *e)
 {
     int rc;
 
-    if (d->c.tls_cert_file == NULL) {
+    if (!d->is_tls) {
         return 0;
     }
     if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES) {
@@ -740,12 +741,12 @@ read_tls(struct httpd *d, struct err *e)
 }
 
 static int
-listen_on(struct httpd *d, int *ret_fd, struct err *e)
+listen_on(struct httpd *d, struct err *e)
 {
     if (d->unix_path != NULL) {
-        return listen_unix(d->unix_path, ret_fd, e);
+        return listen_unix(d->unix_path, &d->fd, e);
     }
-    return listen_tcp(d->c.host, d->c.port, ret_fd, &d->port, e);
+    return listen_tcp(d->c.host, d->c.port, &d->fd, &d->port, e);
 }
 
 /* libmicrohttpd divides its own limit among its threads and stops accepting at it, which would
@@ -757,18 +758,67 @@ daemon_limit(const struct httpd_conf *c)
     return (intptr_t)(c->max_connections + SURPLUS_MAX + c->threads) * (intptr_t)c->threads;
 }
 
+static struct httpd *
+httpd_new(const struct httpd_conf *c)
+{
+    struct httpd *d = xcalloc(1, sizeof *d);
+
+    CHECK((c->unix_path == NULL) != (c->host == NULL) && c->handler != NULL);
+    CHECK((c->tls_cert_file == NULL) == (c->tls_key_file == NULL));
+    CHECK(c->threads > 0 && c->max_connections > 0 && c->idle_timeout_s > 0);
+    CHECK(c->buffer_bytes >= 2 * HTTP_GUARD_HEADER_BYTES_MAX);
+    d->c = *c;
+    d->unix_path = c->unix_path == NULL ? NULL : xstrdup(c->unix_path);
+    d->fd = -1;
+    d->is_tls = c->tls_cert_file != NULL;
+    buf_init(&d->cert, PEM_BYTES_MAX + 1);
+    buf_init(&d->key, PEM_BYTES_MAX + 1);
+    CHECK(pthread_mutex_init(&d->lock, NULL) == 0);
+    return d;
+}
+
 static int
-start_daemon(struct httpd *d, int fd, struct err *e)
+httpd_prepare(struct httpd *d, struct err *e)
+{
+    int64_t tick_ms = (int64_t)d->c.idle_timeout_s * 1000 / 8;
+    int rc = read_tls(d, e);
+
+    if (rc == 0) {
+        rc = reaper_new(tick_ms < 5000 ? tick_ms : 5000, &d->reaper, e);
+    }
+    return rc == 0 ? listen_on(d, e) : rc;
+}
+
+int
+httpd_listen(const struct httpd_conf *c, struct httpd **ret, struct err *e)
+{
+    struct httpd *d = httpd_new(c);
+    int rc;
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    rc = httpd_prepare(d, e);
+    /* The strings of the configuration were borrowed for this call. */
+    d->c.unix_path = d->c.host = d->c.tls_cert_file = d->c.tls_key_file = NULL;
+    if (rc != 0) {
+        httpd_close(d);
+        return rc;
+    }
+    *ret = d;
+    return 0;
+}
+
+int
+httpd_serve(struct httpd *d, struct err *e)
 {
     const struct httpd_conf *c = &d->c;
-    bool is_tls = c->tls_cert_file != NULL;
+    bool is_tls = d->is_tls;
     unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG |
                      (unsigned)MHD_ALLOW_SUSPEND_RESUME | (is_tls ? (unsigned)MHD_USE_TLS : 0U);
     struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_KEY, 0, d->key.p},
         {MHD_OPTION_HTTPS_MEM_CERT, 0, d->cert.p}, {MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem options[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_log, d},
-        {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
+        {MHD_OPTION_LISTEN_SOCKET, d->fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, daemon_limit(c), NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)c->buffer_bytes, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (intptr_t)(c->buffer_bytes / 4), NULL},
@@ -791,61 +841,19 @@ start_daemon(struct httpd *d, int fd, struct err *e)
             is_tls ? " with this certificate and key" : "", d->start_log[0] == '\0' ? "" : ": ",
             d->start_log);
     }
+    d->fd = -1;
     return 0;
-}
-
-static struct httpd *
-httpd_new(const struct httpd_conf *c)
-{
-    struct httpd *d = xcalloc(1, sizeof *d);
-
-    CHECK((c->unix_path == NULL) != (c->host == NULL) && c->handler != NULL);
-    CHECK((c->tls_cert_file == NULL) == (c->tls_key_file == NULL));
-    CHECK(c->threads > 0 && c->max_connections > 0 && c->idle_timeout_s > 0);
-    CHECK(c->buffer_bytes >= 2 * HTTP_GUARD_HEADER_BYTES_MAX);
-    d->c = *c;
-    d->unix_path = c->unix_path == NULL ? NULL : xstrdup(c->unix_path);
-    buf_init(&d->cert, PEM_BYTES_MAX + 1);
-    buf_init(&d->key, PEM_BYTES_MAX + 1);
-    CHECK(pthread_mutex_init(&d->lock, NULL) == 0);
-    return d;
-}
-
-static int
-httpd_start(struct httpd *d, struct err *e)
-{
-    int64_t tick_ms = (int64_t)d->c.idle_timeout_s * 1000 / 8;
-    int fd = -1, rc = read_tls(d, e);
-
-    if (rc == 0) {
-        rc = reaper_new(tick_ms < 5000 ? tick_ms : 5000, &d->reaper, e);
-    }
-    if (rc == 0) {
-        rc = listen_on(d, &fd, e);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    rc = start_daemon(d, fd, e);
-    if (rc != 0) {
-        (void)close(fd);
-        if (d->unix_path != NULL) {
-            (void)unlink(d->unix_path);
-        }
-    }
-    return rc;
 }
 
 int
 httpd_open(const struct httpd_conf *c, struct httpd **ret, struct err *e)
 {
-    struct httpd *d = httpd_new(c);
-    int rc;
+    struct httpd *d = NULL;
+    int rc = httpd_listen(c, &d, e);
 
-    (void)signal(SIGPIPE, SIG_IGN);
-    rc = httpd_start(d, e);
-    /* The strings of the configuration were borrowed for this call. */
-    d->c.unix_path = d->c.host = d->c.tls_cert_file = d->c.tls_key_file = NULL;
+    if (rc == 0) {
+        rc = httpd_serve(d, e);
+    }
     if (rc != 0) {
         httpd_close(d);
         return rc;
@@ -866,11 +874,13 @@ httpd_close(struct httpd *d)
         resume_locked(d, d->suspended);
     }
     unlock(d);
+    if (d->unix_path != NULL && (d->daemon != NULL || d->fd >= 0)) {
+        (void)unlink(d->unix_path);
+    }
     if (d->daemon != NULL) {
-        if (d->unix_path != NULL) {
-            (void)unlink(d->unix_path);
-        }
         MHD_stop_daemon(d->daemon); /* closes the listening socket too */
+    } else if (d->fd >= 0) {
+        (void)close(d->fd);
     }
     reaper_free(d->reaper);
     CHECK(pthread_mutex_destroy(&d->lock) == 0);

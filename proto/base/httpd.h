@@ -47,6 +47,11 @@ struct httpd_conf {
  * msgpack (415), an ambiguous body length, a header above 32 KiB (431). Errors: CONFIG, LOCKED
  * (address in use). SIGPIPE is ignored from here on. */
 int httpd_open(const struct httpd_conf *c, struct httpd **ret, struct err *e) MUST_CHECK;
+/* The same in two steps: a client that comes between them is connected, and answered after the
+ * second. For several servers of which none may answer before all can be reached. */
+int httpd_listen(const struct httpd_conf *c, struct httpd **ret, struct err *e) MUST_CHECK;
+/* Errors: CONFIG. */
+int httpd_serve(struct httpd *d, struct err *e) MUST_CHECK;
 /* Stops accepting and cuts off what is under way; waits for handlers. Callers resume their
  * suspended requests first; one forgotten is ended here, its state dropped, and must not be
  * resumed any more. */

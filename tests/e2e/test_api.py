@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import re
+import socket
 import threading
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Iterator
@@ -16,7 +17,19 @@ from typing import Any, Callable, Iterator
 import msgpack
 import pytest
 
-from harness import Oneslot, Postgres, Response, assert_tables_equal, check_log, fold, lsn, wait_until
+from harness import (
+    Http,
+    Oneslot,
+    Postgres,
+    Programs,
+    Response,
+    assert_tables_equal,
+    check_log,
+    fold,
+    lsn,
+    wait_until,
+)
+from harness.system import NOT_YET
 
 Change = dict[str, Any]
 
@@ -42,6 +55,27 @@ def problem(answer: Response, status: int, *words: str) -> dict[str, Any]:
     for word in words:
         assert re.search(word, body["detail"]), (word, body)
     return body
+
+
+# --- beginning
+
+
+def test_who_is_answered_by_one_listener_finds_the_others(programs: Programs, make_oneslot: Callable[..., Oneslot]) -> None:
+    """Each begins to listen 0.3 s after the one before it."""
+    oneslot = make_oneslot(env=programs.preload("listen_shim"))
+    oneslot.start_broker()
+    either = [oneslot.http, oneslot.unix]
+
+    def answers(http: Http) -> bool:
+        try:
+            return http.get("/healthz").status == 200
+        except NOT_YET:
+            return False
+
+    wait_until(lambda: any(answers(http) for http in either), 30, "one of them answers")
+    assert all(answers(http) for http in either)
+    with socket.socket(socket.AF_UNIX) as append:
+        append.connect(str(oneslot.data / "append.sock"))
 
 
 # --- positions

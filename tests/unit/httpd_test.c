@@ -926,6 +926,44 @@ bad_configurations_are_errors(void **state)
     httpd_close(NULL);
 }
 
+/* Between the two steps a client is connected and waits. */
+static void
+who_comes_before_it_serves_is_answered(void **state)
+{
+    struct httpd_conf c = conf_base();
+    struct err e = {0};
+    char text[64] = "";
+    int fd;
+
+    (void)state;
+    c.host = "127.0.0.1";
+    assert_int_equal(httpd_listen(&c, &server, &e), 0);
+    fd = dial();
+    assert_true(send_text(fd, "GET /hello HTTP/1.1\r\n" HOST CLOSE "\r\n"));
+    assert_int_equal(recv(fd, text, sizeof text, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_int_equal(httpd_serve(server, &e), 0);
+    assert_true(recv(fd, text, sizeof text, MSG_WAITALL) > 12);
+    assert_memory_equal(text, "HTTP/1.1 200", 12);
+    (void)close(fd);
+}
+
+static void
+what_never_served_leaves_nothing(void **state)
+{
+    struct httpd_conf c = conf_base();
+    struct httpd *d = NULL;
+    struct err e = {0};
+
+    (void)state;
+    (void)snprintf(socket_path, sizeof socket_path, "/tmp/httpd_test.%d.sock", (int)getpid());
+    c.unix_path = socket_path;
+    assert_int_equal(httpd_listen(&c, &d, &e), 0);
+    assert_int_equal(access(socket_path, F_OK), 0);
+    httpd_close(d);
+    assert_int_equal(access(socket_path, F_OK), -1);
+}
+
 int
 main(void)
 {
@@ -954,6 +992,8 @@ main(void)
         cmocka_unit_test_setup_teardown(
             the_unix_socket_is_gone_after_closing, start_unix, stop),
         cmocka_unit_test_setup_teardown(bad_configurations_are_errors, start_tcp, stop),
+        cmocka_unit_test_teardown(who_comes_before_it_serves_is_answered, stop),
+        cmocka_unit_test(what_never_served_leaves_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
