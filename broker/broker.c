@@ -321,7 +321,7 @@ static int
 open_servers(struct broker *bk, struct servers *s, struct err *e)
 {
     int rc = listen_all(bk, s, e);
-    struct httpd *const all[] = {s->append, s->local, s->tcp};
+    struct httpd *const all[] = {s->tcp, s->append, s->local};
     for (size_t i = 0; rc == 0 && i < sizeof all / sizeof all[0]; i++) {
         rc = httpd_serve(all[i], e);
     }

@@ -12,6 +12,7 @@
 #include "proto/base/httpd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -76,7 +77,7 @@ struct httpd {
     struct httpd_conf c;
     char *unix_path;
     uint16_t port;
-    int fd;                    /* listens; -1: not yet, or the daemon's */
+    int fd;                    /* listens; -1: not yet */
     struct MHD_Daemon *daemon; /* NULL: does not serve yet */
     struct buf cert, key;
     pthread_mutex_t lock;
@@ -807,18 +808,18 @@ httpd_listen(const struct httpd_conf *c, struct httpd **ret, struct err *e)
     return 0;
 }
 
-int
-httpd_serve(struct httpd *d, struct err *e)
+static void
+start_daemon(struct httpd *d, int fd)
 {
     const struct httpd_conf *c = &d->c;
-    bool is_tls = d->is_tls;
     unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG |
-                     (unsigned)MHD_ALLOW_SUSPEND_RESUME | (is_tls ? (unsigned)MHD_USE_TLS : 0U);
+                     (unsigned)MHD_ALLOW_SUSPEND_RESUME |
+                     (d->is_tls ? (unsigned)MHD_USE_TLS : 0U);
     struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_KEY, 0, d->key.p},
         {MHD_OPTION_HTTPS_MEM_CERT, 0, d->cert.p}, {MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem options[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_log, d},
-        {MHD_OPTION_LISTEN_SOCKET, d->fd, NULL},
+        {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, daemon_limit(c), NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)c->buffer_bytes, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (intptr_t)(c->buffer_bytes / 4), NULL},
@@ -827,21 +828,34 @@ httpd_serve(struct httpd *d, struct err *e)
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, d},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, d},
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)unescape, d},
-        {is_tls ? MHD_OPTION_ARRAY : MHD_OPTION_END, 0, tls},
+        {d->is_tls ? MHD_OPTION_ARRAY : MHD_OPTION_END, 0, tls},
         {MHD_OPTION_END, 0, NULL},
     };
 
     d->daemon = MHD_start_daemon(
         flags, 0, on_accept, d, on_request, d, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+}
+
+/* On some failures libmicrohttpd closes the listening socket that it was given and on others
+ * not: it is given a copy, which hears nothing more when it is one that is left. */
+int
+httpd_serve(struct httpd *d, struct err *e)
+{
+    int fd = fcntl(d->fd, F_DUPFD_CLOEXEC, 0);
+
+    if (fd < 0) {
+        return err_set_sys(e, ERR_IO, errno, "cannot start the HTTP server");
+    }
+    start_daemon(d, fd);
     lock(d);
     d->is_started = true;
     unlock(d);
     if (d->daemon == NULL) {
+        (void)shutdown(d->fd, SHUT_RDWR);
         return err_set(e, ERR_CONFIG, "cannot start the HTTP server%s%s%s",
-            is_tls ? " with this certificate and key" : "", d->start_log[0] == '\0' ? "" : ": ",
-            d->start_log);
+            d->is_tls ? " with this certificate and key" : "",
+            d->start_log[0] == '\0' ? "" : ": ", d->start_log);
     }
-    d->fd = -1;
     return 0;
 }
 
@@ -874,12 +888,13 @@ httpd_close(struct httpd *d)
         resume_locked(d, d->suspended);
     }
     unlock(d);
-    if (d->unix_path != NULL && (d->daemon != NULL || d->fd >= 0)) {
+    if (d->unix_path != NULL && d->fd >= 0) {
         (void)unlink(d->unix_path);
     }
     if (d->daemon != NULL) {
-        MHD_stop_daemon(d->daemon); /* closes the listening socket too */
-    } else if (d->fd >= 0) {
+        MHD_stop_daemon(d->daemon);
+    }
+    if (d->fd >= 0) {
         (void)close(d->fd);
     }
     reaper_free(d->reaper);

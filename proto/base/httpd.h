@@ -50,7 +50,8 @@ int httpd_open(const struct httpd_conf *c, struct httpd **ret, struct err *e) MU
 /* The same in two steps: a client that comes between them is connected, and answered after the
  * second. For several servers of which none may answer before all can be reached. */
 int httpd_listen(const struct httpd_conf *c, struct httpd **ret, struct err *e) MUST_CHECK;
-/* Errors: CONFIG. */
+/* Once for each server. Errors: IO, CONFIG (certificate and key are looked at here); then the
+ * server is good for httpd_close only. */
 int httpd_serve(struct httpd *d, struct err *e) MUST_CHECK;
 /* Stops accepting and cuts off what is under way; waits for handlers. Callers resume their
  * suspended requests first; one forgotten is ended here, its state dropped, and must not be
