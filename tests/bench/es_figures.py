@@ -69,6 +69,7 @@ def start_source(one: Oneslot) -> None:
 
 LANES = 4
 NEAR_END_S = 0.02
+STALLED_S = 60
 LOOK_S = 0.25  # seldom: who looks takes its share of the cores from the node, and beside the bare client nobody looks
 WARM_PAIRS = 1  # not counted: until then the node compiles its own code, at the expense of whoever comes first
 
@@ -96,13 +97,19 @@ class Sampler:
 
 def time_sink(b: EsBench, one: Oneslot) -> dict[str, float]:
     """The log is full: from the start of the sink until everything is settled."""
-    total = one.sink("search")["records_behind"]
+    left = total = one.sink("search")["records_behind"]
+    assert total > 0, "the log is empty"
     es_cpu = b.es_cpu()
-    began = time.monotonic()
+    began = moved = time.monotonic()
     sink = one.start_sink("search")
     sampler = Sampler(sink.pid)
-    while left := one.sink("search")["records_behind"]:
+    while left > 0:
         time.sleep(LOOK_S if left > total / 20 else NEAR_END_S)
+        seen = one.sink("search")
+        if seen["records_behind"] != left:
+            left, moved = seen["records_behind"], time.monotonic()
+        elif time.monotonic() - moved > STALLED_S:
+            raise TimeoutError(f"nothing settled for {STALLED_S} s: {seen}\n{one.log_tail()}")
     took = time.monotonic() - began
     return {"seconds": took, "cpu": cpu_seconds(sink.pid), "es_cpu": b.es_cpu() - es_cpu, "memory": sampler.stop()}
 
